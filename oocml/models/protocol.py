@@ -1,0 +1,200 @@
+"""What a model is: frozen declarations and pure functions. The engine knows nothing else.
+
+A model declares its state arrays and the passes of its training; kernels compute in place on the
+blocks the engine hands them. No model does I/O, knows Dask, or reads a clock.
+
+The program of a training is a generator. It yields `Pass`es and receives each one's reduced parts
+(sums over all visits, in float64, in task order), and it yields an `Epoch` at the end of every epoch.
+Since results are kept in the ledger, an interrupted program is resumed by replaying them into a fresh
+generator: a program must therefore be a pure function of (problem, results).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.types import Bounds, Float64Array, Panel
+
+Array = npt.NDArray[Any]
+Dim = str | int
+"""An axis length: a number, or "rows" (of the row block), "cols" (of the column block), "features"."""
+Parts = Mapping[str, Any]
+"""Small float64 scalars or vectors; the engine adds them up by name."""
+Settings = Mapping[str, Any]
+
+
+class Problem(NamedTuple):
+    """What a model may know of its data before training; everything in it is small or O(n_features)."""
+
+    n_rows: int
+    n_features: int
+    nnz: int
+    feature_nnz: Array
+    """Shape (n_features,), int64: stored entries per feature."""
+    feature_sumsq: Float64Array
+    """Shape (n_features,): sum of squares per feature."""
+    labels: Array | None
+    """Distinct labels in increasing order (numbers), or None for unlabelled or real-valued data."""
+    label_kind: Literal["none", "number", "sets"]
+    settings: Settings
+    seed: int
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One state array: the only source for its store, its share of the plan and its documentation."""
+
+    name: str
+    kind: Literal["row", "col", "cell", "shared"]
+    dims: tuple[Dim, ...]
+    """Axes of one block. Row and cell arrays have "rows" first; cell blocks belong to (row block, stripe)."""
+    dtype: str
+    doc: str
+    init: Callable[[Problem, Bounds], Array | float] | float = 0.0
+    """Value at stamp 0, or a pure function of the problem and the block's row or column bounds."""
+    export: bool = False
+    """Whether exports hold it (as one plain array, blocks joined along "rows" or "cols")."""
+    merge: bool = False
+    """Shared arrays only: tasks return deltas (parts of the same name) that the driver adds, in task order."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A work array a task keeps while it runs; zeroed at the start of the task, never stored.
+
+    ``dims`` may use "cols" and "features": one array per column block of the task's stripe.
+    """
+
+    name: str
+    dims: tuple[Dim, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One purpose for which blocks are visited.
+
+    over
+        ``"tiles"``: every (row block, column block), with data. ``"rows"``: every row block, with data if
+        ``data`` is set. ``"cols"``: every column block. ``"once"``: one task that sees every column block in
+        order with the shared arrays resident.
+    reads, writes
+        Names of state arrays. An array in ``writes`` but not in ``reads`` starts from its initial value;
+        one in both is updated in place. A "rows" pass that reads a cell array gets all stripes of its row
+        block, stacked on a leading axis.
+    kernel
+        Name in the model's ``kernels``.
+    sweeps
+        A task may stream its rows up to this many times with its columns resident (inner iterations).
+    params
+        Small values handed to the kernels.
+    """
+
+    name: str
+    over: Literal["tiles", "rows", "cols", "once"]
+    kernel: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    data: bool = False
+    sweeps: int = 1
+    scratch: tuple[Scratch, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Yielded at the end of an epoch; the program receives a `Verdict`."""
+
+    number: int
+    """1-based, counted over the whole life of the run."""
+    objective: float
+    """The running objective, free with the epoch (may lag by one visit)."""
+    exact: bool = False
+    """Whether ``objective`` is the exact objective of the current state."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+class Verdict(NamedTuple):
+    stop: bool
+    """True when early stopping ends the training (the program then finishes as after its last epoch)."""
+
+
+class Visit(NamedTuple):
+    """What one kernel call gets. Arrays are views: kernels write in place."""
+
+    p: int
+    """Row block, or -1."""
+    q: int
+    """Column block, or -1."""
+    sweep: int
+    data: Any
+    """What ``prepare`` made of the panel (None for passes without data)."""
+    n_rows: int
+    cols: Bounds
+    """Global columns of block q."""
+    row: Mapping[str, Array]
+    """Row arrays, restricted to the panel's rows."""
+    cell: Mapping[str, Array]
+    """Cell arrays, restricted to the panel's rows (stacked by stripe in a "rows" pass)."""
+    col: Mapping[str, Array]
+    shared: Mapping[str, Array]
+    scratch: Mapping[str, Array]
+    params: Mapping[str, Any]
+    constants: Mapping[str, Array]
+    seed: int
+    """Drawn from (run seed, pass number, panel): the same for every column block."""
+
+
+class Kernel(NamedTuple):
+    """The functions one pass calls."""
+
+    visit: Callable[[Visit], Parts | None]
+    """Called for every panel of the task's rows x every column block of its stripe."""
+    end_sweep: Callable[[Visit], Parts | None] | None = None
+    """Called per column block after each sweep, without data."""
+
+
+Program = Generator[Pass | Epoch, Any, None]
+
+
+class Model(Protocol):
+    """A model module's or class's public face."""
+
+    name: str
+    col_axis: str
+    """What columns are: "classes", "components", "features", ..."""
+
+    def defaults(self) -> Settings:
+        """Settings with their default values."""
+
+    def check(self, problem: Problem) -> None:
+        """Raise `InputError` or `UsageError` if the model cannot train on this."""
+
+    def n_cols(self, problem: Problem) -> int: ...
+
+    def state(self, problem: Problem) -> tuple[StateSpec, ...]: ...
+
+    def constants(self, problem: Problem) -> Mapping[str, Array]:
+        """Read-only arrays of O(n_features) that every worker derives once."""
+
+    def prepare(self, panel: Panel, problem: Problem) -> Any:
+        """What kernels get as ``visit.data``; called once per panel read, then cached."""
+
+    def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        """The passes of a typical epoch, for the plan."""
+
+    def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
+        """Drive a training of ``sum(segments)`` epochs; each segment ends as a whole training does."""
+
+    @property
+    def kernels(self) -> Mapping[str, Kernel]: ...
+
+
+def derive_seed(*parts: int) -> int:
+    """A 63-bit seed that depends on every part and their order."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
