@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Protocol, TypeAlias, get_args, get_type_hints
@@ -185,15 +186,11 @@ def emit(monitors: Iterable[Monitor], event: Event) -> None:
 
 
 def close(monitors: Iterable[Monitor]) -> None:
-    """Close the monitors that can be closed; the first error is raised once all were tried."""
-    failure: Exception | None = None
-    for monitor in monitors:
-        try:
-            getattr(monitor, "close", _nothing)()
-        except Exception as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
+    """Close the monitors that can be closed, all of them even if one of them fails."""
+    with ExitStack() as closing:
+        for monitor in reversed(list(monitors)):
+            if hasattr(monitor, "close"):
+                closing.callback(monitor.close)
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -223,7 +220,3 @@ def from_json(record: Mapping[str, Any]) -> Event:
 def _as_bounds(hint: Any, value: Any) -> Any:
     is_bounds = isinstance(hint, UnionType) and Bounds in get_args(hint)
     return Bounds(*value) if is_bounds and value is not None else value
-
-
-def _nothing() -> None:
-    return
