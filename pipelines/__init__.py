@@ -1,0 +1,1 @@
+"""Experiments and benchmarks: each file is one command-line pipeline over Zarr stores."""
