@@ -84,13 +84,14 @@ class Pass:
         ``data`` is set. ``"cols"``: every column block. ``"once"``: one task that sees every column block in
         order with the shared arrays resident.
     reads, writes
-        Names of state arrays. An array in ``writes`` but not in ``reads`` starts from its initial value;
-        one in both is updated in place. A "rows" pass that reads a cell array gets all stripes of its row
+        Names of state arrays. An array in ``writes`` but not in ``reads`` starts the pass from its initial
+        value; one in both is updated in place. A "rows" pass that reads a cell array gets all stripes of its row
         block, stacked on a leading axis.
     kernel
         Name in the model's ``kernels``.
     sweeps
-        A task may stream its rows up to this many times with its columns resident (inner iterations).
+        A task streams its rows up to this many times with its columns resident (inner iterations). With more
+        than one, a task sees all rows, and row and cell outputs are stored in the last sweep only.
     params
         Small values handed to the kernels.
     """
@@ -132,6 +133,8 @@ class Visit(NamedTuple):
     q: int
     """Column block, or -1."""
     sweep: int
+    last: bool
+    """Whether this is the task's last sweep: the only one whose row and cell outputs are stored."""
     data: Any
     """What ``prepare`` made of the panel (None for passes without data)."""
     n_rows: int
@@ -156,7 +159,9 @@ class Kernel(NamedTuple):
     visit: Callable[[Visit], Parts | None]
     """Called for every panel of the task's rows x every column block of its stripe."""
     end_sweep: Callable[[Visit], Parts | None] | None = None
-    """Called per column block after each sweep, without data."""
+    """Called per column block after each sweep, without data (the parts of all sweeps are added up)."""
+    settled: Callable[[Visit], bool] | None = None
+    """Asked per column block after each sweep but the last two: if all say yes, the task jumps to its last sweep."""
 
 
 Program = Generator[Pass | Epoch, Any, None]
@@ -168,6 +173,8 @@ class Model(Protocol):
     name: str
     col_axis: str
     """What columns are: "classes", "components", "features", ..."""
+    block_cols: tuple[int, int]
+    """(multiple, maximum): widths of column blocks are multiples of the first and at most the second."""
 
     def defaults(self) -> Settings:
         """Settings with their default values."""
@@ -187,6 +194,9 @@ class Model(Protocol):
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
         """The passes of a typical epoch, for the plan."""
+
+    def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        """Every other pass its program may yield (start, finish, polish ...): they must fit the memory too."""
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
         """Drive a training of ``sum(segments)`` epochs; each segment ends as a whole training does."""

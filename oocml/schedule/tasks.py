@@ -1,0 +1,134 @@
+"""Tasks and the one rule that says which of them may run together.
+
+Pure: sizes and a seed in, tasks out. Nothing here touches Zarr, Dask or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from oocml.models.protocol import Pass, StateSpec
+from oocml.schedule.layout import Layout
+
+Specs = Mapping[str, StateSpec]
+Block = tuple[str, int]
+"""(state array, block index)."""
+
+
+class Task(NamedTuple):
+    """A rectangle of visits that one worker runs: it loads each block once and stores each once."""
+
+    index: int
+    """Number within its pass; parts are added up in this order."""
+    rows: tuple[int, ...]
+    """Row blocks in the order they are visited."""
+    cols: tuple[int, ...]
+    """Column blocks, all of one stripe unless the pass is over "cols" or "once"."""
+    stripe: int
+    """The stripe, or -1."""
+
+
+class Footprint(NamedTuple):
+    """What a task reads and writes."""
+
+    reads: frozenset[Block]
+    writes: frozenset[Block]
+
+
+def blocks_of(spec: StateSpec, task: Task, layout: Layout, *, all_stripes: bool) -> Iterator[int]:
+    """Indices of the blocks of one state array that a task touches."""
+    if spec.kind == "row":
+        yield from task.rows
+    elif spec.kind == "col":
+        yield from task.cols
+    elif spec.kind == "shared":
+        yield 0
+    else:
+        stripes = range(layout.n_stripes) if all_stripes else (task.stripe,)
+        for p in task.rows:
+            for s in stripes:
+                yield p * layout.n_stripes + s
+
+
+def footprint(pass_: Pass, task: Task, layout: Layout, specs: Specs) -> Footprint:
+    """Blocks a task reads and writes. Merged shared arrays are written by the driver, so they are only read."""
+    stacked = pass_.over == "rows"
+
+    def blocks(names: tuple[str, ...]) -> frozenset[Block]:
+        return frozenset(
+            (name, index)
+            for name in names
+            for index in blocks_of(specs[name], task, layout, all_stripes=stacked)
+        )
+
+    written = tuple(name for name in pass_.writes if not specs[name].merge)
+    return Footprint(blocks(pass_.reads) | blocks(pass_.writes), blocks(written))
+
+
+def conflict(a: Footprint, b: Footprint) -> bool:
+    """Whether two tasks must not run together: one writes a block that the other reads or writes."""
+    return not (a.writes.isdisjoint(b.reads | b.writes) and b.writes.isdisjoint(a.reads))
+
+
+def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[list[Task]]:
+    """The tasks of one pass as a list of sub-epochs; tasks of one sub-epoch never conflict.
+
+    Serial training runs them one after another; synchronous training (DSGD) runs each sub-epoch's tasks at the
+    same time, with a barrier after it. Row blocks are visited in an order drawn from the seed, the same for every
+    column block, so that a result does not depend on how columns were cut.
+    """
+    rng = np.random.default_rng(seed)
+    if pass_.over == "tiles":
+        rectangles = _rectangles(pass_, layout, specs, rng)
+    elif pass_.over == "rows":
+        bounds = layout.row_task_bounds
+        rectangles = [[(tuple(range(a, b)), (), -1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]]
+    elif pass_.over == "cols":
+        rectangles = [[((), tuple(layout.stripe(s)), s) for s in range(layout.n_stripes)]]
+    else:
+        rectangles = [[((), tuple(range(layout.n_col_blocks)), -1)]]
+    numbers = iter(range(sum(map(len, rectangles))))
+    return [[Task(next(numbers), *rectangle) for rectangle in sub_epoch] for sub_epoch in rectangles]
+
+
+_Rectangle = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
+def _rectangles(pass_: Pass, layout: Layout, specs: Specs, rng: np.random.Generator) -> list[list[_Rectangle]]:
+    bounds = (0, layout.n_row_blocks) if pass_.sweeps > 1 else layout.segment_bounds
+    segments = [tuple(rng.permutation(np.arange(a, b)).tolist()) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    kinds = {specs[name].kind for name in pass_.writes if not specs[name].merge}
+    n_segments, n_stripes = len(segments), layout.n_stripes
+
+    def rectangle(r: int, s: int) -> _Rectangle:
+        return segments[r], tuple(layout.stripe(s)), s
+
+    segment_order = rng.permutation(n_segments).tolist()
+    if {"row", "col"} <= kinds:
+        return [[rectangle(r, s) for r, s in stratum] for stratum in latin_strata(n_segments, n_stripes, rng)]
+    if "row" in kinds:
+        return [[rectangle(r, s) for r in range(n_segments)] for s in rng.permutation(n_stripes).tolist()]
+    if "col" in kinds:
+        return [[rectangle(r, s) for s in range(n_stripes)] for r in segment_order]
+    if "shared" in kinds:
+        return [[rectangle(r, s)] for r in segment_order for s in range(n_stripes)]
+    return [[rectangle(r, s) for r in segment_order for s in range(n_stripes)]]
+
+
+def latin_strata(n_rows: int, n_cols: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+    """Every (row, column) once, as strata in which no row and no column occurs twice (a shuffled Latin square).
+
+        n_rows = n_cols = 3      0 1 2        stratum k holds the cells marked k
+                                 2 0 1
+                                 1 2 0
+    """
+    n = max(n_rows, n_cols)
+    rows, cols, order = rng.permutation(n), rng.permutation(n), rng.permutation(n)
+    strata = []
+    for shift in order:
+        cells = [(int(rows[i]), int(cols[(i + shift) % n])) for i in range(n)]
+        strata.append([(r, c) for r, c in cells if r < n_rows and c < n_cols])
+    return [stratum for stratum in strata if stratum]

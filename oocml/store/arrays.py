@@ -1,0 +1,101 @@
+"""State arrays on disk: stamped, write-once blocks.
+
+Every state array is a Zarr array with axes (block, stamp, ...). A block at a stamp is one or more chunks; all are
+written once and never changed. Stamp 0 means "still at its initial value" and has no chunks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import crc32c
+import numpy as np
+import numpy.typing as npt
+
+from oocml.errors import DamagedStore
+from oocml.store.chunks import Chunks
+
+Array = npt.NDArray[Any]
+MAX_STAMP = 2**62
+CHUNK_BYTES = 8 * 2**20
+"""Chunks from 32 MiB up are always mapped afresh by malloc and read several times slower; 8 MiB is well below."""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Where and how the blocks of one state array are stored."""
+
+    name: str
+    n_blocks: int
+    block_shape: tuple[int, ...]
+    """Shape of the largest block; smaller ones leave their last chunk padded."""
+    dtype: str
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Whole rows of the block, as many as `CHUNK_BYTES` hold."""
+        if not self.block_shape:
+            return ()
+        row_bytes = max(1, math.prod(self.block_shape[1:]) * np.dtype(self.dtype).itemsize)
+        return (max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes)), *self.block_shape[1:])
+
+    def keys(self, index: int, stamp: int, shape: tuple[int, ...]) -> list[str]:
+        """Keys of the chunks that cover a block of ``shape``."""
+        return [key for key, _ in self._chunks(index, stamp, shape)]
+
+    def _chunks(self, index: int, stamp: int, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[slice, ...]]]:
+        if 0 in shape:
+            return
+        counts = [math.ceil(n / c) for n, c in zip(shape, self.chunk_shape, strict=True)]
+        for grid in itertools.product(*map(range, counts)):
+            where = tuple(
+                slice(g * c, min((g + 1) * c, n)) for g, c, n in zip(grid, self.chunk_shape, shape, strict=True)
+            )
+            yield f"state/{self.name}/c.{'.'.join(map(str, (index, stamp, *grid)))}", where
+
+    def write(self, chunks: Chunks, index: int, stamp: int, block: Array) -> tuple[int, int]:
+        """Store a block; returns its checksum and the bytes written."""
+        crc, n_bytes = self._identity_crc(index, stamp), 0
+        for key, where in self._chunks(index, stamp, block.shape):
+            part = block[where]
+            if part.shape != self.chunk_shape or not part.flags.c_contiguous:
+                padded = np.zeros(self.chunk_shape, self.dtype)
+                padded[tuple(slice(n) for n in part.shape)] = part
+                part = padded
+            view = _bytes_of(part)
+            crc = crc32c.crc32c(view, crc)
+            chunks.put(key, view)
+            n_bytes += len(view)
+        return crc, n_bytes
+
+    def read(self, chunks: Chunks, index: int, stamp: int, shape: tuple[int, ...], crc: int) -> tuple[Array, int]:
+        """The block at ``stamp`` and the bytes read; `DamagedStore` if it is not what was committed."""
+        block = np.empty(shape, self.dtype)
+        got, n_bytes = self._identity_crc(index, stamp), 0
+        for key, where in self._chunks(index, stamp, shape):
+            part = block[where]
+            direct = part.shape == self.chunk_shape and part.flags.c_contiguous
+            buffer = part if direct else np.empty(self.chunk_shape, self.dtype)
+            view = _bytes_of(buffer)
+            chunks.read_into(key, view)
+            got = crc32c.crc32c(view, got)
+            n_bytes += len(view)
+            if not direct:
+                part[...] = buffer[tuple(slice(n) for n in part.shape)]
+        if got != crc:
+            raise DamagedStore(
+                f"block {index} of {self.name!r} (stamp {stamp}) does not match its checksum; restore it or train again"
+            )
+        return block, n_bytes
+
+    def _identity_crc(self, index: int, stamp: int) -> int:
+        # the identity is part of the sum, so that a chunk in another's place is recognised
+        return crc32c.crc32c(f"{self.name}/{index}/{stamp}".encode())
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return memoryview(array.reshape(-1)).cast("B")

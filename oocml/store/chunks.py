@@ -1,0 +1,131 @@
+"""Chunk files: write-once puts and reads straight into a caller's buffer.
+
+A run's arrays are ordinary Zarr arrays; their chunks have no codec but ``bytes``, so a chunk file is the memory of
+its block. Reading into the block itself and linking a finished file into place is what makes a visit cheap and a
+kill harmless: a chunk appears whole or not at all, and the first writer of a key wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from oocml.errors import DamagedStore, InputError, OocmlError
+
+PARTIAL = ".partial"
+_counter = itertools.count()
+
+
+class Chunks(Protocol):
+    """Where the chunks of one run live."""
+
+    def read_into(self, key: str, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the chunk; `DamagedStore` if it is absent or of another length."""
+
+    def put(self, key: str, buffer: memoryview) -> None:
+        """Store a chunk unless the key exists already."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove chunks; keys that do not exist are fine."""
+
+
+class LocalChunks:
+    """Chunks as files below a folder.
+
+    Parameters
+    ----------
+    root
+        The run's folder; keys are paths relative to it.
+    durable
+        Whether ``put`` returns only when the chunk would survive a power loss.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = False) -> None:
+        self.root = Path(root)
+        self.durable = durable
+
+    def read_into(self, key: str, buffer: memoryview) -> None:
+        path = self.root / key
+        try:
+            with open(path, "rb", buffering=0) as file:
+                got = 0
+                while got < len(buffer):
+                    n = file.readinto(buffer[got:])
+                    if not n:
+                        break
+                    got += n
+                extra = bool(file.read(1))
+        except FileNotFoundError:
+            raise DamagedStore(f"chunk {key} of {self.root} is missing; restore it or train again") from None
+        if got != len(buffer) or extra:
+            raise DamagedStore(
+                f"chunk {key} of {self.root} has {path.stat().st_size} bytes, not {len(buffer)}; restore it or train again"
+            )
+
+    def put(self, key: str, buffer: memoryview) -> None:
+        path = self.root / key
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{next(_counter)}{PARTIAL}")
+        try:
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                written = 0
+                while written < len(buffer):
+                    written += os.write(fd, buffer[written:])
+                if self.durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            try:
+                os.link(partial, path)
+            except FileExistsError:
+                pass  # another run of the same dispatch was first; it wrote the same bytes
+        except OSError as error:
+            raise write_failed(error, path) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        if self.durable:
+            sync_directory(path.parent)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            (self.root / key).unlink(missing_ok=True)
+
+
+def write_failed(error: OSError, path: Path) -> OocmlError:
+    """The one line a user sees when the disk does not take a write."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free space and resume",
+        errno.EDQUOT: "the disk quota is used up; free space and resume",
+        errno.EACCES: "the folder is not writable; change its permissions and resume",
+        errno.EPERM: "the file system has no hard links, or forbids this; use another one",
+        errno.EROFS: "the file system is read-only; use another one",
+    }
+    return OocmlError(f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror)}")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder survive a power loss."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def require_hard_links(folder: Path) -> None:
+    """Raise `InputError` in one line if ``folder`` cannot be written or has no hard links."""
+    probe = folder / f".oocml-probe-{os.getpid()}"
+    twin = probe.with_suffix(".twin")
+    try:
+        probe.touch()
+        os.link(probe, twin)
+    except OSError as error:
+        what = "is not writable" if error.errno in (errno.EACCES, errno.EROFS) else f"has no hard links ({error.strerror})"
+        raise InputError(f"{folder} {what}; put the run on a local POSIX file system you may write to") from None
+    finally:
+        probe.unlink(missing_ok=True)
+        twin.unlink(missing_ok=True)
