@@ -1,0 +1,471 @@
+"""The write side of a dataset: panels in any order from any process, then one rename.
+
+Everything is written below ``<path>.partial``, which no reader opens::
+
+    <path>.partial/store   what becomes <path>
+    <path>.partial/rows    row numbers, labels and query ids of each panel until the panel bounds are known
+    <path>.partial/lock    held by the process that made the writer
+
+Root arrays and the attributes that make a dataset are written last, then ``store`` is renamed to ``<path>``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import crc32c
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.core.dtype import VariableLengthUTF8
+
+from oocml.data.dataset import SCHEMA, read_kind
+from oocml.errors import InputError, RunBusy, UsageError
+from oocml.kernels.sparse_rows import add_feature_stats
+from oocml.types import Csr, Float64Array, Int64Array, LabelSets, Panel
+
+CHUNK_BYTES = 16 << 20
+"""Largest chunk of any array."""
+MAX_LABELS = 1 << 22
+"""Number labels get a table of distinct values up to this many."""
+
+
+class DatasetWriter:
+    """Writes one dataset.
+
+    Parameters
+    ----------
+    path
+        Where the dataset will appear. Must not exist, unless ``overwrite`` and it is a dataset.
+    n_cols
+        Number of columns.
+    label_kind
+        ``"none"``, ``"number"`` (``Panel.y`` float64, NaN = none) or ``"sets"`` (`LabelSets` whose
+        indices are positions in the ``labels`` given to `finish`).
+    sparse
+        False stores one dense float32 array; every panel but the last must then have the same rows.
+    resume
+        Keep what an earlier writer of the same path left behind.
+
+    A writer may be pickled to other processes, which may call `write_panel`; only the process that made
+    it holds the lock and may call `finish` or `discard`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        n_cols: int,
+        label_kind: str,
+        sparse: bool = True,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        if label_kind not in ("none", "number", "sets"):
+            raise UsageError(f"label kind {label_kind!r} is none of none, number, sets")
+        self.path = os.path.abspath(path)
+        self.n_cols = int(n_cols)
+        self.label_kind = label_kind
+        self.sparse = sparse
+        self.overwrite = overwrite
+        check_target(self.path, overwrite=overwrite)
+        self._lock: int | None = claim(self.partial, resume=resume)
+        self._store.mkdir(exist_ok=True)
+        self._rows.mkdir(exist_ok=True)
+        zarr.open_group(str(self._store), mode="a").require_group("panels")
+
+    @property
+    def partial(self) -> Path:
+        return partial_of(self.path)
+
+    @property
+    def _store(self) -> Path:
+        return self.partial / "store"
+
+    @property
+    def _rows(self) -> Path:
+        return self.partial / "rows"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}
+
+    # -- panels -----------------------------------------------------------------------------------------
+
+    def write_panel(self, p: int, panel: Panel, *, qid: Int64Array | None = None) -> None:
+        """Write panel ``p`` (sparse data). Writing it again replaces it; its rows exist last."""
+        if not self.sparse:
+            raise UsageError("this writer stores dense data; use write_dense_panel")
+        X = _as_stored(panel.X, self.n_cols)
+        group = zarr.open_group(str(self._store), path=f"panels/{p}", mode="a")
+        shape = [len(X.indptr) - 1, self.n_cols]
+        encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape}
+        X_group = group.create_group("X", overwrite=True, attributes=encoding)
+        for name, values in zip(Csr._fields, X, strict=True):
+            _write_array(X_group, name, values, len(values))
+        self._write_rows(p, panel, qid, nnz=len(X.data), crc=_crc(*X))
+
+    def write_dense_panel(self, p: int, values: npt.NDArray[np.float32], panel: Panel, lo: int) -> None:
+        """Write panel ``p`` of dense data, whose first stored row is ``lo``; ``panel.X`` is ignored.
+
+        ``lo`` must be ``p`` times the rows of a panel. Shape (rows, n_cols).
+        """
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        array = self._dense_array(rows=lo // p if p else len(values))
+        array[lo : lo + len(values)] = values
+        self._write_rows(p, panel, None, nnz=int(np.count_nonzero(values)), crc=_crc(values))
+
+    def has_panel(self, p: int) -> bool:
+        return (self._rows / f"{p}.npz").exists()
+
+    def _dense_array(self, rows: int) -> Any:
+        """The dense array with a shape no data reaches; `finish` writes the true one."""
+        group = zarr.open_group(str(self._store), mode="a")
+        if "X" not in group:
+            cols = max(1, min(self.n_cols, CHUNK_BYTES // (4 * max(rows, 1))))
+            try:
+                return _create(group, "X", (1 << 48, self.n_cols), np.dtype(np.float32), (max(rows, 1), cols))
+            except zarr.errors.ContainsArrayError:  # another process was first
+                pass
+        return group["X"]
+
+    def _write_rows(self, p: int, panel: Panel, qid: Int64Array | None, *, nnz: int, crc: int) -> None:
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "row_ids": np.asarray(panel.row_ids, np.int64),
+            "sizes": np.array([nnz, crc], np.int64),
+        }
+        if self.label_kind == "number":
+            arrays["y"] = np.asarray(panel.y, np.float64)
+        elif self.label_kind == "sets":
+            if not isinstance(panel.y, LabelSets):
+                raise UsageError(f"panel {p} has no label sets, the dataset has")
+            arrays["y_indptr"] = np.asarray(panel.y.indptr, np.int64)
+            arrays["y_indices"] = np.asarray(panel.y.indices, np.int32)
+        if qid is not None:
+            arrays["qid"] = np.asarray(qid, np.int64)
+        temporary = self._rows / f"{p}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, self._rows / f"{p}.npz")
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def finish(
+        self,
+        *,
+        n_panels: int,
+        attrs: Mapping[str, Any] | None = None,
+        labels: npt.ArrayLike | None = None,
+        label_names: Sequence[str] | None = None,
+        feature_names: Sequence[str] | None = None,
+        transform: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> str:
+        """Join the panels into a dataset and let it appear. Returns its path.
+
+        Parameters
+        ----------
+        attrs
+            Added to the ``oocml`` attributes (``source``, ``sha256``, ``index_base``, ...).
+        labels
+            Label ids that label sets index, in increasing order. For numbers it is worked out here.
+        transform
+            ``kind`` and fitted values; arrays among them are stored below ``transform/``.
+        arrays
+            More arrays for the root group.
+        """
+        root = zarr.open_group(str(self._store), mode="a")
+        missing = [p for p in range(n_panels) if not self.has_panel(p)]
+        if missing:
+            raise InputError(
+                f"{self.path}: {len(missing)} of {n_panels} panels were never written: {missing[:5]}"
+            )
+        sizes = np.array([self._load(p, "sizes") for p in range(n_panels)], np.int64).reshape(n_panels, 2)
+        rows = [len(self._load(p, "row_ids")) for p in range(n_panels)]
+        bounds = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        _write_array(root, "panel_bounds", bounds, len(bounds))
+        _write_array(root, "panel_nnz", sizes[:, 0], n_panels)
+        _write_array(root, "panel_crc", sizes[:, 1].astype(np.uint32), n_panels)
+        self._join_rows(root, bounds)
+        known = self._join_labels(root, bounds, labels)
+        if not self.sparse:
+            self._set_dense_shape(int(bounds[-1]))
+        self._write_feature_stats(root, n_panels)
+        names = {"label_names": label_names, "feature_names": feature_names}
+        for name, texts in names.items():
+            if texts is not None:
+                _write_names(root, name, texts)
+        if known is not None:
+            _write_array(root, "labels", known, len(known))
+        scalars = _write_transform(root, transform or {"kind": "none"})
+        for name, values in (arrays or {}).items():
+            _write_array(root, name, values, len(values))
+        facts = {
+            "kind": "dataset",
+            "schema": SCHEMA,
+            "n_rows": int(bounds[-1]),
+            "n_cols": self.n_cols,
+            "nnz": int(sizes[:, 0].sum()),
+            "sparse": self.sparse,
+            "label_kind": self.label_kind,
+            "index_base": 0,
+            "transform": scalars,
+            "source": [],
+            "bad_lines": 0,
+        }
+        root.attrs["oocml"] = {**facts, **(attrs or {})}
+        self._appear()
+        return self.path
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self._unlock()
+
+    def _appear(self) -> None:
+        aside = self.partial / "replaced"
+        if os.path.exists(self.path):
+            check_target(self.path, overwrite=self.overwrite)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(self.path, aside)
+        os.rename(self._store, self.path)
+        self.discard()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _load(self, p: int, name: str) -> npt.NDArray[Any]:
+        with np.load(self._rows / f"{p}.npz") as arrays:
+            values: npt.NDArray[Any] = arrays[name]
+            return values
+
+    def _join_rows(self, root: zarr.Group, bounds: Int64Array) -> None:
+        n_panels, n_rows = len(bounds) - 1, int(bounds[-1])
+        chunk = rows_per_chunk(bounds)
+        with np.load(self._rows / "0.npz") as first:
+            has_qid = "qid" in first.files
+        for name in ("row_ids", "qid") if has_qid else ("row_ids",):
+            _stream(
+                root, name, n_rows, np.dtype(np.int64), chunk, (self._load(p, name) for p in range(n_panels))
+            )
+
+    def _join_labels(
+        self, root: zarr.Group, bounds: Int64Array, labels: npt.ArrayLike | None
+    ) -> npt.NDArray[Any] | None:
+        n_panels, n_rows = len(bounds) - 1, int(bounds[-1])
+        chunk = rows_per_chunk(bounds)
+        if self.label_kind == "none":
+            return None
+        if self.label_kind == "number":
+            table = LabelTable()
+
+            def pieces() -> Iterator[Float64Array]:
+                for p in range(n_panels):
+                    y = self._load(p, "y")
+                    table.add(y)
+                    yield y
+
+            _stream(root, "y", n_rows, np.dtype(np.float64), chunk, pieces())
+            return table.labels if labels is None else np.asarray(labels, np.float64)
+        group = root.create_group("y", overwrite=True)
+        counts = np.array([self._load(p, "y_indptr")[-1] for p in range(n_panels)], np.int64)
+        _write_array(group, "panel_nnz", counts, n_panels)
+        total = int(counts.sum())
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        ends = (self._load(p, "y_indptr")[1:] + starts[p] for p in range(n_panels))
+        _stream(group, "indptr", n_rows + 1, np.dtype(np.int64), chunk, _chain(np.zeros(1, np.int64), ends))
+        per_chunk = max(chunk * 2, int(counts.max(initial=1)))
+        ids = (self._load(p, "y_indices") for p in range(n_panels))
+        _stream(group, "indices", total, np.dtype(np.int32), per_chunk, ids)
+        if labels is None:
+            raise UsageError("label sets need the label ids they index")
+        return np.asarray(labels, np.int64)
+
+    def _set_dense_shape(self, n_rows: int) -> None:
+        """Cut the dense array's shape to the rows written (a resize would look for 2**48 chunks)."""
+        path = self._store / "X" / "zarr.json"
+        meta = json.loads(path.read_bytes())
+        meta["shape"] = [n_rows, self.n_cols]
+        temporary = path.with_name("zarr.json.tmp")
+        temporary.write_text(json.dumps(meta, indent=2))
+        os.replace(temporary, path)
+
+    def _write_feature_stats(self, root: zarr.Group, n_panels: int) -> None:
+        nnz = np.zeros(self.n_cols, np.int64)
+        sumsq = np.zeros(self.n_cols, np.float64)
+        lo = 0
+        for p in range(n_panels):
+            if self.sparse:
+                X = root[f"panels/{p}/X"]
+                add_feature_stats(np.asarray(X["indices"][:]), np.asarray(X["data"][:]), nnz, sumsq)  # type: ignore[index]
+            else:
+                hi = lo + len(self._load(p, "row_ids"))
+                values = np.asarray(root["X"][lo:hi])  # type: ignore[index]
+                nnz += np.count_nonzero(values, axis=0)
+                sumsq += np.square(values, dtype=np.float64).sum(axis=0)
+                lo = hi
+        _write_array(root, "feature_nnz", nnz, self.n_cols)
+        _write_array(root, "feature_sumsq", sumsq, self.n_cols)
+
+
+class LabelTable:
+    """Distinct number labels, as long as all are integers and few."""
+
+    def __init__(self) -> None:
+        self._known: Float64Array | None = np.zeros(0)
+
+    def add(self, y: Float64Array) -> None:
+        """Take in labels; NaN means none."""
+        if self._known is None:
+            return
+        new = np.unique(y[~np.isnan(y)])
+        if (new != np.rint(new)).any():
+            self._known = None
+            return
+        self._known = np.union1d(self._known, new)
+        if len(self._known) > MAX_LABELS:
+            self._known = None
+
+    @property
+    def labels(self) -> Float64Array | None:
+        return self._known
+
+
+def partial_of(path: str) -> Path:
+    """Where a dataset is made before it appears at ``path``."""
+    return Path(f"{path.rstrip('/')}.partial")
+
+
+def check_target(path: str, *, overwrite: bool) -> None:
+    """Refuse a path that is taken, or that ``overwrite`` would destroy without being a dataset."""
+    if not os.path.lexists(path):
+        parent = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(parent):
+            raise InputError(f"{path}: the folder {parent} does not exist")
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists; give another name or --overwrite")
+    if read_kind(path)[0] != "dataset":
+        raise UsageError(f"{path} is not a dataset; remove it yourself or give another name")
+
+
+def claim(partial: Path, *, resume: bool) -> int:
+    """Make the partial folder (emptied unless ``resume``) and lock it until the process ends."""
+    try:
+        partial.mkdir(exist_ok=True)
+        lock = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"cannot write {partial}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise RunBusy(
+            f"{partial} is being written by another process; wait for it or give another name"
+        ) from None
+    if not resume:
+        for entry in partial.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+    return lock
+
+
+def rows_per_chunk(bounds: Int64Array) -> int:
+    """Chunk length of arrays by row: a panel touches at most two chunks, and a chunk stays below 16 MiB."""
+    longest = int(np.diff(bounds).max(initial=1))
+    return int(np.clip(longest, min(1 << 14, bounds[-1]), CHUNK_BYTES // 8))
+
+
+def _as_stored(X: Csr, n_cols: int) -> Csr:
+    X = Csr(
+        np.ascontiguousarray(X.indptr, np.int64),
+        np.ascontiguousarray(X.indices, np.int32),
+        np.ascontiguousarray(X.data, np.float32),
+    )
+    if len(X.indices) and not (X.indices.min() >= 0 and X.indices.max() < n_cols):
+        raise InputError(f"column {X.indices.max()} outside the {n_cols} columns of the dataset")
+    return X
+
+
+def _crc(*arrays: npt.NDArray[Any]) -> int:
+    """crc32c over the bytes of ``arrays``, in order."""
+    value = 0
+    for values in arrays:
+        value = crc32c.crc32c(values.reshape(-1).view(np.uint8), value)
+    return value
+
+
+def _create(group: zarr.Group, name: str, shape: Any, dtype: np.dtype[Any], chunks: Any) -> Any:
+    return group.create_array(
+        name, shape=shape, dtype=dtype, chunks=chunks, compressors=None, config={"write_empty_chunks": True}
+    )
+
+
+def _write_array(group: zarr.Group, name: str, values: npt.NDArray[Any], chunk: int) -> None:
+    """Write a one-dimensional array whole, replacing an older one."""
+    if name in group:
+        del group[name]
+    chunk = int(np.clip(chunk, 1, CHUNK_BYTES // values.dtype.itemsize))
+    array = _create(group, name, values.shape, values.dtype, (chunk,))
+    if len(values):
+        array[:] = values
+
+
+def _write_names(group: zarr.Group, name: str, texts: Sequence[str]) -> None:
+    if name in group:
+        del group[name]
+    array = group.create_array(
+        name,
+        shape=(len(texts),),
+        dtype=VariableLengthUTF8(),
+        chunks=(min(max(len(texts), 1), 1 << 18),),
+        compressors=None,
+    )
+    if len(texts):
+        array[:] = np.array(list(texts), dtype=object)
+
+
+def _write_transform(root: zarr.Group, transform: Mapping[str, Any]) -> dict[str, Any]:
+    scalars = {name: v for name, v in transform.items() if not isinstance(v, np.ndarray)}
+    arrays = {name: v for name, v in transform.items() if isinstance(v, np.ndarray)}
+    if arrays:
+        group = root.require_group("transform")
+        for name, values in arrays.items():
+            _write_array(group, name, values, len(values))
+    return scalars
+
+
+def _stream(
+    group: zarr.Group, name: str, n: int, dtype: np.dtype[Any], chunk: int, pieces: Iterator[npt.NDArray[Any]]
+) -> None:
+    """Write pieces end to end, whole chunks at a time."""
+    if name in group:
+        del group[name]
+    chunk = max(1, min(chunk, CHUNK_BYTES // dtype.itemsize))
+    array = _create(group, name, (n,), dtype, (chunk,))
+    held: list[npt.NDArray[Any]] = []
+    at = size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= chunk:
+            joined = np.concatenate(held)
+            whole = size - size % chunk
+            array[at : at + whole] = joined[:whole]
+            at, size, held = at + whole, size - whole, [joined[whole:]]
+    if size:
+        array[at : at + size] = np.concatenate(held)
+
+
+def _chain(first: npt.NDArray[Any], rest: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    yield first
+    yield from rest
