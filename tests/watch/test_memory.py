@@ -1,0 +1,98 @@
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from oocml.engine.events import RunStopped, TaskDone
+from oocml.types import Bounds
+from oocml.watch.memory import MemorySampler, tree_bytes
+
+MIB = 2**20
+CHILD = """
+import sys
+block = bytearray(200 * 2**20)
+block[::4096] = b"x" * len(block[::4096])
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+TASK = TaskDone("visit", 1, Bounds(0, 1), Bounds(0, 1), "driver", 0.1, 0.0, 0.0, 0.0, 0, 0, 1, 1)
+
+
+@pytest.fixture
+def child_of_200_mib():
+    # The grandchild shows that the whole tree counts.
+    spawn = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {CHILD!r}]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", spawn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        yield child
+        if child.poll() is None:
+            child.communicate("\n", timeout=10)
+
+
+def test_peak_has_what_a_grandchild_allocated_even_after_it_is_gone(child_of_200_mib):
+    with MemorySampler() as sampler:
+        before = sampler.sample()
+        assert child_of_200_mib.stdout.readline() == "ready\n"
+        time.sleep(0.6)
+        child_of_200_mib.communicate("\n", timeout=10)
+        time.sleep(0.3)
+        after = sampler.sample()
+    assert sampler.peak_bytes - before >= 195 * MIB
+    assert after <= sampler.peak_bytes - 195 * MIB
+    assert max(sampler.largest_at_peak.values()) >= 195 * MIB
+
+
+def test_samples_agree_with_full_readings(child_of_200_mib):
+    child_of_200_mib.stdout.readline()
+    sampler = MemorySampler()
+    quick, full = sampler.sample(), sum(tree_bytes().values())
+    assert quick == pytest.approx(full, rel=0.05)
+
+
+def test_growth_between_full_readings_is_seen():
+    sampler = MemorySampler()
+    before = sampler.sample()
+    block = bytearray(64 * MIB)
+    block[::4096] = b"x" * len(block[::4096])
+    assert sampler.sample() - before >= 60 * MIB
+    del block
+
+
+def test_at_least_four_samples_a_second_for_under_two_percent_of_a_core():
+    with MemorySampler() as sampler:
+        time.sleep(0.3)
+        start, before = time.monotonic(), sampler.n_samples
+        thread = next(t for t in psutil.Process().threads() if t.id == sampler._thread.native_id)
+        time.sleep(1.5)
+        after = next(t for t in psutil.Process().threads() if t.id == sampler._thread.native_id)
+        seconds = time.monotonic() - start
+    assert (sampler.n_samples - before - 1) / seconds >= 4
+    spent = after.user_time + after.system_time - thread.user_time - thread.system_time
+    assert spent / seconds < 0.05  # clock ticks are 10 ms: 0.02 would be three of them
+
+
+def test_every_finished_task_is_a_sample():
+    sampler = MemorySampler()
+    sampler(TASK)
+    sampler(RunStopped("interrupted"))
+    assert sampler.n_samples == 1
+
+
+def test_a_process_that_vanishes_is_no_error():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        sampler = MemorySampler()
+        sampler.sample()
+        child.kill()
+        child.wait()
+        assert sampler.sample() > 0
+        assert child.pid not in sampler._tree.read()
+
+
+def test_closing_twice_or_unstarted_is_fine():
+    MemorySampler().close()
+    sampler = MemorySampler().start()
+    sampler.close()
+    sampler.close()
