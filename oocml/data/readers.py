@@ -1,0 +1,229 @@
+"""What a file format is: a `Reader` that cuts sources into parts and reads each part as batches of rows.
+
+How ingest uses a reader
+------------------------
+1. ``reader.parts(paths, part_bytes)`` cuts the sources into parts, the same ones whatever the number of workers.
+2. For every part, in any order and process, a fresh reader: ``for batch in reader.read(part, bad)``, then
+   ``reader.facts()``. Rows go to disk as they are read; nothing may depend on another part.
+3. Once: ``reader.merge(parts, facts, totals, like)`` makes the `Schema`: how many columns there are, what they are
+   called, and which column each raw index of a part means.
+4. Panels are formed. Raw indices go through ``schema.column_map(part)`` (or have ``index_base`` taken off), those
+   that map to -1 or beyond ``n_cols`` are dropped and counted, rows are sorted by column, entries that fall on one
+   column are added up, and the transform (`oocml.data.transforms`) is applied: the source is read once.
+
+A reader is made anew from (format, options) wherever it is needed, so options must be picklable and ``__init__``
+cheap. It is a class with keyword-only options; what it doesn't know is refused by `make_reader`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.errors import InputError, UsageError
+from oocml.types import Csr, Float32Array, Float64Array, Int32Array, Int64Array
+
+if TYPE_CHECKING:
+    from oocml.data.dataset import Dataset
+
+READERS = {
+    "libsvm": "oocml.data.libsvm:LibsvmReader",
+    "xmc": "oocml.data.xmc:XmcReader",
+    "text": "oocml.data.text:TextReader",
+    "npy": "oocml.data.arrays:NpyReader",
+    "npz": "oocml.data.arrays:NpzReader",
+    "mtx": "oocml.data.arrays:MtxReader",
+    "anndata": "oocml.data.anndata:AnndataReader",
+}
+"""Module and class of each format, imported when asked for."""
+
+
+class Part(NamedTuple):
+    """A share of one source that is read on its own."""
+
+    index: int
+    """Place among all parts, in source order."""
+    path: str
+    lo: int
+    hi: int
+    """Range of bytes (text) or rows (arrays); ``hi`` = -1 means to the end, as for compressed streams."""
+
+
+class LabelLists(NamedTuple):
+    """Labels as read: any number per row."""
+
+    indptr: Int64Array
+    """Shape (n_rows + 1,)."""
+    values: Float64Array
+    """Label numbers, or positions in the part's own list of classes (see ``Schema.label_map``)."""
+
+
+class RowBatch(NamedTuple):
+    """Consecutive rows of a part; a batch should stay below some 16 MiB."""
+
+    X: Csr | Float32Array
+    """Raw indices, in any order within a row, no two alike; or a dense (rows, cols) array (then all batches are)."""
+    position: Int64Array
+    """Shape (n_rows,), increasing: where each row begins in its file (byte of the decompressed text, or row number).
+
+    It must not depend on how the file was cut into parts: rows are dealt to panels by it.
+    """
+    labels: LabelLists | None = None
+    """None where the format has no labels; rows may have none, one or many."""
+    qid: Int64Array | None = None
+
+
+class TooManyBad(Exception):
+    """Raised inside a part when bad lines exceed the limit; ingest turns it into an `InputError`."""
+
+
+@dataclass
+class BadLines:
+    """Counts bad lines (or rows) of a part and remembers the first."""
+
+    limit: int
+    count: int = 0
+    first_line: int = -1
+    """Line of the first bad one, from 0, counted from the part's first line."""
+    first_reason: str = ""
+
+    def add(self, line: int, reason: str) -> None:
+        """Note a bad line (from 0, counted from the part's first line); it is skipped unless over the limit.
+
+        ``reason`` is what is wrong with it, for instance "value 'nan' is not finite".
+        """
+        if self.count == 0:
+            self.first_line, self.first_reason = line, reason
+        self.count += 1
+        if self.count > self.limit:
+            raise TooManyBad
+
+
+class Totals(NamedTuple):
+    """What ingest saw in the rows of all parts."""
+
+    n_rows: int
+    nnz: int
+    min_index: int
+    max_index: int
+    """Smallest and largest raw index; 0 and -1 if there is no entry."""
+    n_labels: int
+    """Labels over all rows."""
+    max_labels: int
+    """Most labels of one row."""
+    labels: npt.NDArray[np.float64] | None
+    """Distinct labels, increasing; None if one isn't an integer or there are more than 2**22 in single-label data."""
+    has_qid: bool
+    dense: bool
+
+
+def _no_map(part: int) -> None:
+    del part
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the columns and labels of the whole dataset are."""
+
+    n_cols: int
+    index_base: int = 0
+    """Taken off every raw index where a part has no column map."""
+    column_map: Callable[[int], Int32Array | None] = _no_map
+    """Column of each raw index of a part (by part index), -1 to drop it; None: index minus base."""
+    label_kind: str | None = None
+    """"none", "number", "sets"; None: worked out from the labels."""
+    label_map: Callable[[int], Float64Array | None] = _no_map
+    """Label of each raw label of a part; None: as it is."""
+    labels: npt.NDArray[Any] | None = None
+    """Distinct labels in increasing order, or None: those that occur."""
+    label_names: Sequence[str] | None = None
+    """Name of each of ``labels``."""
+    feature_names: Sequence[str] | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """More attributes of the dataset: plain JSON values, no times, no absolute paths."""
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """More arrays of the dataset's root group."""
+    drop_unseen: bool = False
+    """Whether entries beyond ``n_cols`` are dropped and counted (``like``), or an error."""
+
+
+class Reader(Protocol):
+    """One file format with its options."""
+
+    def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
+        """Cut the sources, in order, into parts of about ``part_bytes``.
+
+        Raises
+        ------
+        InputError
+            A source is missing, empty or not of this format.
+        """
+
+    def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch]:
+        """The rows of a part, in order. Bad rows go to ``bad.add`` and are left out."""
+
+    def facts(self) -> Any:
+        """What ``merge`` must know of the part just read (picklable and small), or None."""
+
+    def merge(
+        self, parts: Sequence[Part], facts: Iterable[Any], totals: Totals, like: Dataset | None
+    ) -> Schema:
+        """The schema of everything. ``facts`` yields each part's facts in order, one at a time."""
+
+
+def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A002
+    """The reader of a format.
+
+    Raises
+    ------
+    UsageError
+        No such format, or an option it doesn't have.
+    """
+    if format not in READERS:
+        raise UsageError(f"unknown format {format!r}; known are {', '.join(sorted(READERS))}")
+    module, name = READERS[format].split(":")
+    reader = getattr(importlib.import_module(module), name)
+    known = inspect.signature(reader).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(
+            f"format {format} has no option {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}"
+        )
+    made: Reader = reader(**options)
+    return made
+
+
+def numeric_schema(
+    totals: Totals, like: Dataset | None, *, n_cols: int | None = None, index_base: int
+) -> Schema:
+    """The schema of formats whose columns are numbers.
+
+    With ``like`` columns, names and index base are the training set's.
+    """
+    if like is None:
+        found = totals.max_index + 1 - index_base
+        if n_cols is not None and found > n_cols:
+            raise InputError(
+                f"index {totals.max_index} is beyond the {n_cols} columns asked for; give n_cols {found} or none"
+            )
+        return Schema(n_cols=found if n_cols is None else n_cols, index_base=index_base)
+    if totals.nnz and totals.min_index < like.index_base:
+        raise InputError(
+            f"index {totals.min_index} but the training set {like.path} counts from {like.index_base}; "
+            "write both files with the same base"
+        )
+    return Schema(
+        n_cols=like.n_cols,
+        index_base=like.index_base,
+        label_kind="sets" if like.label_kind == "sets" else None,
+        label_names=like.label_names if like.label_kind == "number" else None,
+        labels=like.labels if like.label_names is not None else None,
+        feature_names=like.feature_names,
+        drop_unseen=True,
+    )
