@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -48,7 +50,7 @@ def test_any_split_and_grouping_of_the_rows_fits_the_same(cuts, seed, swap):
     edges = [0, *sorted(cuts), 30]
     states = [
         transforms.accumulate(transforms.fit_start("tfidf"), as_csr(M[a:b]))
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     merged = transforms.fit_start("tfidf", 3)
     for state in states:
@@ -115,7 +117,9 @@ def test_empty_rows_stay_empty():
     np.testing.assert_allclose(got.data, [1])
 
 
-@pytest.mark.parametrize(("kind", "value"), [("tfidf", -2.0), ("log1p", -1.0), ("tfidf", np.nan), ("log1p", np.nan)])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("tfidf", -2.0), ("log1p", -1.0), ("tfidf", np.nan), ("log1p", np.nan)]
+)
 def test_value_without_a_transform_is_refused_with_its_row(kind, value):
     X = Csr(np.array([0, 0, 1, 3]), np.array([0, 1, 2], np.int32), np.array([1, 2, value], np.float32))
     with pytest.raises(InputError, match=r"row 3, column 2: value (nan|-\d)"):
@@ -126,7 +130,9 @@ def test_value_without_a_transform_is_refused_with_its_row(kind, value):
 
 def test_column_outside_the_fit_is_refused():
     with pytest.raises(InputError, match="column 4 .* 3 columns"):
-        transforms.apply(fitted("tfidf", [], 3), Csr(np.array([0, 1]), np.array([4], np.int32), np.ones(1, np.float32)))
+        transforms.apply(
+            fitted("tfidf", [], 3), Csr(np.array([0, 1]), np.array([4], np.int32), np.ones(1, np.float32))
+        )
     with pytest.raises(InputError, match="fitted on"):
         fitted("tfidf", [counts(5, 9, 0, density=1.0)], 3)
 
