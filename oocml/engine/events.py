@@ -1,7 +1,7 @@
 """What a training tells the outside world: frozen events, sent by the driver to a list of monitors.
 
-Events are only a log. Nothing that decides a result depends on them, and a monitor may come late or miss some.
-They hold names, counts and seconds, never blocks, so that any monitor can keep, print or ship them.
+Events are only a log. Nothing that decides a result depends on them, and a monitor may come late or miss
+some. They hold names, counts and seconds, never blocks, so that any monitor can keep, print or ship them.
 """
 
 from __future__ import annotations
@@ -135,6 +135,24 @@ class EpochDone:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerShare:
+    """What one worker did in one pass: sums over its tasks. Written by the event log instead of every task."""
+
+    pass_name: str
+    epoch: int
+    worker: str
+    n_tasks: int
+    kernel_s: float
+    read_s: float
+    write_s: float
+    idle_s: float
+    read_bytes: int
+    write_bytes: int
+    updates: int
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunDone:
     epochs: int
     """Epochs finished over the life of the run."""
@@ -164,7 +182,16 @@ class Notice:
 
 
 Event: TypeAlias = (
-    RunStarted | PassStarted | TaskDone | TaskLost | PassDone | EpochDone | RunDone | RunStopped | Notice
+    RunStarted
+    | PassStarted
+    | TaskDone
+    | TaskLost
+    | PassDone
+    | EpochDone
+    | WorkerShare
+    | RunDone
+    | RunStopped
+    | Notice
 )
 
 EVENT_TYPES: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}

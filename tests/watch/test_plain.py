@@ -1,0 +1,74 @@
+import io
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from oocml.engine.events import RunStopped
+from oocml.watch.plain import PlainLines, format_fields
+
+
+def lines_of(events, **settings) -> list[dict[str, str]]:
+    stream = io.StringIO()
+    monitor = PlainLines(stream, **settings)
+    for event in events:
+        monitor(event)
+    text = stream.getvalue()
+    assert "\r" not in text
+    assert "\x1b" not in text
+    # shlex undoes the quotes that values with blanks have.
+    return [dict(part.split("=", 1) for part in shlex.split(line)) for line in text.splitlines()]
+
+
+def test_one_line_an_epoch_with_rates_objective_and_time_left(recorded):
+    epochs = [line for line in lines_of(recorded) if "epoch" in line]
+    assert [line["epoch"] for line in epochs] == ["1/3", "2/3", "3/3"]
+    assert [float(line["objective"]) for line in epochs] == [1.25, 0.75, 0.5]
+    second = {name: float(value) for name, value in epochs[1].items() if name not in ("epoch", "best")}
+    assert second["seconds"] == 12.0
+    assert second["updates_per_s"] == 240_000 / 6
+    assert second["nnz_per_s"] == 6000 / 6
+    assert second["read_MB_per_s"] == pytest.approx(0.002)
+    assert second["write_MB_per_s"] == pytest.approx(0.001)
+    assert second["eta_s"] == 6.0
+    assert second["valid_accuracy"] == pytest.approx(0.7)
+    assert "eta_s" not in epochs[2]
+    assert epochs[2]["exact"] == "true"
+
+
+def test_first_line_tells_the_plan_and_where_to_watch(recorded):
+    first = lines_of(recorded[:1])[0]
+    assert first["dashboard"] == "http://127.0.0.1:8787/oocml"
+    assert first["memory"] == "700 MiB"
+    assert first["planned_memory"] == "600 MiB"
+    assert first["run"] == "/data/my run.zarr"
+
+
+def test_lost_workers_notices_and_the_end_have_their_lines(recorded):
+    lines = lines_of([*recorded, RunStopped("early stopping after 3 epochs")])
+    assert [line["lost_worker"] for line in lines if "lost_worker" in line] == ["tcp://127.0.0.1:4002"]
+    assert [line["notice"] for line in lines if "notice" in line] == [
+        "1 worker idles: a sub-epoch has 1 task"
+    ]
+    assert lines[-2]["peak_memory"] == "512 MiB"
+    assert lines[-1] == {"stopped": "early stopping after 3 epochs"}
+
+
+def test_a_long_epoch_still_shows_life(recorded):
+    time = iter(range(10_000))
+    lines = lines_of(recorded, quiet_s=4, clock=lambda: float(next(time)))
+    alive = [line for line in lines if "tasks" in line and "pass" in line]
+    assert alive[0] == {"pass": "visit", "of_epoch": "1", "tasks": "4/12"}
+    assert len([line for line in lines if "epoch" in line]) == 3
+
+
+def test_a_resumed_run_claims_no_rate_for_its_first_epoch(recorded):
+    resumed = replace(recorded[0], resumed_from=1)
+    later = [event for event in recorded[1:] if getattr(event, "number", 2) >= 2]
+    epochs = [line for line in lines_of([resumed, *later]) if "epoch" in line]
+    assert "updates_per_s" not in epochs[0]
+    assert "updates_per_s" in epochs[1]
+
+
+def test_values_keep_to_one_line_and_one_word():
+    assert format_fields({"a": "x\ny", "b": "", "c": 'q"', "d": 1e-9}) == r'a="x\ny" b="" c="q\"" d=1e-09'
