@@ -1,0 +1,5 @@
+"""The command line: a thin face over ``oocml.api``. Heavy imports wait until a verb runs."""
+
+from oocml.cli.commands import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,7 @@
+"""``python -m oocml.cli`` is ``oocml``."""
+
+import sys
+
+from oocml.cli import main
+
+sys.exit(main())

@@ -1,0 +1,108 @@
+"""Verbs that bring data in: specs, fetch, synth, ingest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from oocml.cli import verb
+from oocml.cli.output import show_table
+from oocml.cli.verb import Verb, given
+from oocml.errors import UsageError
+
+FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata")
+TRANSFORMS = ("none", "binary", "log1p", "tfidf")
+SPEC_COLUMNS = ("name", "task", "rows", "test_rows", "cols", "classes", "nnz", "format", "needs")
+
+
+def show_specs(result: Mapping[str, Any]) -> None:
+    show_table(result["specs"], SPEC_COLUMNS)
+
+
+@click.command(cls=Verb, show=show_specs)
+def specs() -> dict[str, Any]:
+    """List the data sets with a spec, their sizes and needs."""
+    from oocml.data.specs import list_specs, load_spec
+
+    return {"specs": [load_spec(name).summary() for name in list_specs()]}
+
+
+@click.command(cls=Verb)
+@click.argument("name")
+@click.option("--to", metavar="DIR", help="Folder for the files (default: NAME, here).")
+def fetch(name: str, to: str | None) -> dict[str, Any]:
+    """Get a data set from where its spec says, checksums verified."""
+    from oocml.data.fetch import fetch as fetch_files
+
+    started = time.perf_counter()
+    folder = to or Path(name).stem
+    files = fetch_files(name, folder)
+    return {
+        "name": name,
+        "to": folder,
+        "files": [str(file) for file in files],
+        "bytes": sum(file.stat().st_size for file in files),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+@click.command(cls=Verb)
+@click.argument("name")
+@click.argument("out", metavar="OUT.zarr")
+@click.option("--rows", type=verb.POSITIVE, metavar="N", help="Rows (default: the spec's).")
+@click.option("--cols", type=verb.POSITIVE, metavar="N", help="Features (default: the spec's).")
+@click.option(
+    "--classes",
+    type=verb.POSITIVE,
+    help="Classes, factors, topics or clusters to plant (default: the spec's).",
+)
+@click.option(
+    "--nnz-per-row",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Mean entries a row (default: the spec's).",
+)
+@click.option("--seed", type=verb.NATURAL, metavar="N", help="Of everything random (default: 0).")
+@verb.overwrite
+def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
+    """Make a stand-in of any size for a data set.
+
+    It has the shape and the statistics of the spec, with something planted that its task can find.
+    """
+    from oocml.data.synth import synth as make
+
+    return make(name, out, **given(**options))
+
+
+@click.command(cls=Verb)
+@click.argument("format", type=click.Choice(FORMATS))
+@click.argument("paths", nargs=-1, metavar="SRC... OUT.zarr")
+@click.option(
+    "--like", metavar="TRAIN.zarr", help="Take columns, classes, index base and transform from this dataset."
+)
+@click.option(
+    "--transform",
+    type=click.Choice(TRANSFORMS),
+    help="Of the values; fitted values are kept (default: none).",
+)
+@click.option(
+    "--max-bad", type=verb.NATURAL, metavar="N", help="Skip and count up to N bad lines (default: 0)."
+)
+@click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")
+@verb.overwrite
+def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """Read text or array files into a dataset.
+
+    SRC may be several files; OUT.zarr is the last argument.
+    """
+    if len(paths) < 2:
+        raise UsageError("ingest needs at least one source and OUT.zarr; see oocml ingest --help")
+    *sources, out = paths
+    if not out.endswith(".zarr"):
+        raise UsageError(f"the last argument is the dataset to write and ends in .zarr, not {out!r}")
+    from oocml import api
+
+    return api.ingest(format, sources, out, **given(**options))

@@ -1,0 +1,60 @@
+"""Verbs that use a trained run: evaluate, predict, export. They change nothing in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from oocml.cli import verb
+from oocml.cli.verb import Verb, given
+
+
+@click.command(cls=Verb)
+@verb.run_argument
+@verb.data_argument
+@verb.at
+@verb.memory
+@verb.workers
+def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
+    """Score a run's model on a dataset."""
+    from oocml import api
+
+    return api.open_run(run).evaluate(api.open_dataset(data), **given(**options))
+
+
+@click.command(cls=Verb)
+@verb.run_argument
+@verb.data_argument
+@click.argument("out")
+@click.option("--top", type=verb.POSITIVE, metavar="N", help="Best classes or items per row (default: 5).")
+@verb.at
+@verb.memory
+@verb.workers
+@verb.overwrite
+def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
+    """Write the best classes or items of each row.
+
+    Rows come in the order of the dataset's source. OUT ends in .zarr, or is a text file with a row a line.
+    """
+    from oocml import api
+
+    return api.open_run(run).predict(api.open_dataset(data), out, **given(**options))
+
+
+@click.command(cls=Verb)
+@verb.run_argument
+@click.argument("out")
+@click.option("--prune", type=click.FloatRange(min=0), help="Drop weights that are no larger than this.")
+@click.option("--data", metavar="TEST.zarr", help="With --prune: print the scores on it before and after.")
+@verb.at
+@verb.overwrite
+def export(run: str, out: str, data: str | None, **options: Any) -> dict[str, Any]:
+    """Write a run's model as plain arrays.
+
+    OUT ends in .zarr, or in .npz for numpy and scipy.
+    """
+    from oocml import api
+
+    dataset = None if data is None else api.open_dataset(data)
+    return api.open_run(run).export(out, **given(data=dataset, **options))

@@ -1,0 +1,164 @@
+"""Verbs that train: plan, train, resume."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from typing import Any
+
+import click
+
+from oocml.cli import verb
+from oocml.cli.verb import Verb, given
+from oocml.config import parse_settings, split_settings
+from oocml.errors import OocmlError, UsageError
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def options(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, in the order given."""
+    return lambda function: reduce(lambda wrapped, option: option(wrapped), reversed(decorators), function)
+
+
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One of the model's settings; may be repeated.",
+)
+task_memory = click.option(
+    "--task-memory",
+    type=verb.SIZE,
+    help="Memory of one task; decides the layout (default: a quarter of --memory).",
+)
+schedule = click.option("--schedule", type=verb.SCHEDULES, help="Who waits for whom (default: sync).")
+scheduler = click.option(
+    "--scheduler", metavar="ADDR", help="A running Dask cluster (default: one is started here)."
+)
+
+how_long = options(
+    click.option("--epochs", type=verb.POSITIVE, metavar="N", help="Epochs (default: 10)."),
+    click.option(
+        "--valid", metavar="TEST.zarr", help="Score every epoch on this dataset and keep the best one."
+    ),
+    click.option(
+        "--patience",
+        type=verb.POSITIVE,
+        metavar="N",
+        help="Stop after so many epochs without a better score.",
+    ),
+    click.option("--metric", metavar="NAME", help="The score that --valid compares."),
+    click.option("--seed", type=verb.NATURAL, metavar="N", help="Of everything random (default: 0)."),
+)
+where = options(
+    verb.memory,
+    verb.workers,
+    task_memory,
+    click.option("--row-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of row blocks."),
+    click.option("--col-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of column blocks."),
+    schedule,
+    scheduler,
+)
+
+
+@click.command(cls=Verb)
+@click.argument("model")
+@click.argument("data", metavar="[DATA.zarr]", required=False)
+@click.option("--spec", metavar="NAME", help="Plan for a data set that isn't here, from its spec.")
+@verb.memory
+@verb.workers
+@task_memory
+@settings_option
+def plan(model: str, data: str | None, memory: int | None, **options: Any) -> dict[str, Any]:
+    """Predict memory, disk and I/O of a training before any work.
+
+    MODEL is a name such as mlr, or path/to/file.py:Model.
+    """
+    if (data is None) == (options["spec"] is None):
+        raise UsageError("give DATA.zarr or --spec NAME, and not both")
+    if memory is None:
+        raise UsageError("plan needs --memory, for instance --memory 2GiB")
+    from oocml import api
+
+    dataset = None if data is None else api.open_dataset(data)
+    settings = read_settings(model, options.pop("settings"))
+    return api.plan(model, dataset, memory=memory, settings=settings, **given(**options)).to_dict()
+
+
+@click.command(cls=Verb)
+@click.argument("model")
+@verb.data_argument
+@verb.run_argument
+@how_long
+@where
+@settings_option
+@verb.overwrite
+@click.option("--durable", is_flag=True, default=None, help="Survive power loss, too (fsync; slower).")
+def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
+    """Train MODEL on DATA.zarr and keep everything in RUN.zarr.
+
+    MODEL is a name such as mlr, or path/to/file.py:Model. Ctrl-C leaves a run that `oocml resume` finishes.
+    """
+    if options["valid"] is None:
+        for name in ("patience", "metric"):
+            if options[name] is not None:
+                raise UsageError(f"--{name} needs --valid TEST.zarr, the dataset to score on")
+    if options["schedule"] == "serial" and options["scheduler"] is not None:
+        raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
+    from oocml import api
+
+    settings = read_settings(model, options.pop("settings"))
+    if (valid := options.pop("valid")) is not None:
+        options["valid"] = api.open_dataset(valid)
+    with resumable(run):
+        trained = api.train(
+            model, api.open_dataset(data), run, settings=settings, monitors=progress(), **given(**options)
+        )
+    return trained.summary()
+
+
+@click.command(cls=Verb)
+@verb.run_argument
+@click.option("--epochs", type=verb.MoreEpochs(), help="Add N epochs; without it, finish the original count.")
+@verb.memory
+@verb.workers
+@schedule
+@scheduler
+def resume(run: str, **options: Any) -> dict[str, Any]:
+    """Finish an interrupted run, or add epochs to a finished one."""
+    from oocml import api
+
+    with resumable(run):
+        resumed = api.resume(run, monitors=progress(), **given(**options))
+    return resumed.summary()
+
+
+def read_settings(model: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """The model's settings of ``--set``, with the types of its defaults."""
+    if not split_settings(pairs):
+        return {}
+    from oocml.models.registry import load_model
+
+    return parse_settings(pairs, load_model(model).defaults(), model)
+
+
+def progress() -> tuple[Any, ...]:
+    """What follows a training on the terminal."""
+    from oocml.watch.progress import console
+
+    return (console(),)
+
+
+@contextmanager
+def resumable(run: str) -> Iterator[None]:
+    """Say after Ctrl-C what is left and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if os.path.exists(run) or "://" in run:
+            raise OocmlError(f"interrupted; `oocml resume {run}` finishes the run") from None
+        raise OocmlError(f"interrupted before {run} was made; nothing is left of it") from None
