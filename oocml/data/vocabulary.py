@@ -43,8 +43,19 @@ class WordTable:
 
     def merge(self, other: WordTable) -> None:
         """Add the other table's words and counts to this one."""
-        n, offset = other.n_words, other._offset
-        self._add(other._letters, offset[:n], offset[1 : n + 1], other._hash[:n], other.counts)
+        tokens = other.tokens()
+        self._add(tokens.block, tokens.start, tokens.stop, tokens.hash, other.counts)
+
+    def tokens(self) -> Tokens:
+        """The words, once each, as tokens (of one document)."""
+        n = self.n_words
+        return Tokens(
+            self._letters,
+            self._offset[:n],
+            self._offset[1 : n + 1],
+            self._hash[:n],
+            np.array([0, n], np.int64),
+        )
 
     def _add(self, block: Any, start: Any, stop: Any, hashes: Any, times: Any) -> None:
         done = 0

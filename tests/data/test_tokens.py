@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oocml.data import tokens
@@ -25,7 +25,6 @@ def words_of(raw, min_token=2, classed=False, encoding="utf-8"):
 ALPHABET = "aZ0_ \t.-'éÉßİσΣ中文١\u0301\u00a0\r²ǅ"
 
 
-@settings(max_examples=300, deadline=None)
 @given(lines=st.lists(st.text(alphabet=ALPHABET, max_size=12), max_size=5), min_token=st.integers(1, 3))
 def test_words_are_those_of_the_regular_expression(lines, min_token):
     pattern = re.compile(rf"(?u)\b\w{{{min_token},}}\b")
@@ -36,7 +35,6 @@ def test_words_are_those_of_the_regular_expression(lines, min_token):
     assert not documents.bad
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     documents=st.lists(
         st.tuples(st.text(alphabet="aBé. ", max_size=4), st.text(alphabet="aZé. ", max_size=8)), max_size=5

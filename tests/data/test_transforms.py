@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -43,7 +43,6 @@ def test_tfidf_equals_scikit_learn():
         np.testing.assert_allclose(got.toarray(), oracle.transform(M.astype(np.float64)).toarray(), atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 30), max_size=4), seed=st.integers(0, 5), swap=st.booleans())
 def test_any_split_and_grouping_of_the_rows_fits_the_same(cuts, seed, swap):
     M = counts(30, 17, seed)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oocml.data import tokens, vocabulary
@@ -28,7 +28,6 @@ def as_counter(table):
 WORDS = st.lists(st.text(alphabet="abé", min_size=1, max_size=4), max_size=200)
 
 
-@settings(max_examples=100, deadline=None)
 @given(first=WORDS, second=WORDS)
 def test_counts_are_those_of_counter_and_survive_merge_and_pickle(first, second):
     table = counted(first)
@@ -51,7 +50,6 @@ def test_one_very_long_word_is_kept_whole():
     assert counted(words).words() == words
 
 
-@settings(max_examples=100, deadline=None)
 @given(words=WORDS, min_count=st.integers(1, 4), limit=st.one_of(st.none(), st.integers(1, 20)))
 def test_chosen_words_are_the_most_frequent_ones_sorted(words, min_count, limit):
     kept = [(-n, word) for word, n in Counter(words).items() if n >= min_count]
@@ -87,7 +85,6 @@ def test_pruning_words_of_equal_counts_keeps_half_the_limit():
     assert table.n_words == 30
 
 
-@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.lists(st.integers(-1, 6), max_size=8), max_size=6))
 def test_rows_are_sorted_counts_of_their_columns(rows):
     indptr = np.r_[0, np.cumsum([len(row) for row in rows], dtype=np.int64)].astype(np.int64)

@@ -1,0 +1,302 @@
+"""Text: a document a line, optionally ``class TAB text``; its words become columns.
+
+Each part counts its own words and reads its rows in terms of them; the vocabulary of the whole is chosen from the
+merged counts when all parts have been read, so the text itself is read once. Columns are the chosen words in sorted
+order, or ``hashing`` buckets without names. Classes are numbered in sorted order of their names. Neither depends on
+how the text was cut.
+
+There is no quoting: a text file with quoted fields is a csv file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from oocml.data import tokens
+from oocml.data.parts import iter_blocks, open_stream, text_parts
+from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
+from oocml.data.vocabulary import (
+    MAX_WORDS,
+    WordTable,
+    choose_words,
+    count_rows,
+    hashed_columns,
+    table_of,
+)
+from oocml.errors import InputError, UsageError
+from oocml.types import Float64Array, Int32Array
+
+if TYPE_CHECKING:
+    from oocml.data.dataset import Dataset
+
+BLOCK_BYTES = 1 << 20
+"""Text turned into one batch of rows."""
+MAX_CLASSES = 1 << 22
+FIRST_BYTES = 1 << 20
+"""How far into a file the first document is looked for, to see whether it has a class."""
+
+
+class TextFacts(NamedTuple):
+    """What a part knows of its words and classes."""
+
+    classed: bool
+    words: WordTable | None
+    """Words in order of first sight: their positions are the part's raw indices. None with hashing."""
+    names: WordTable
+    """Classes in order of first sight: their positions are the part's raw labels."""
+    n_crowded: int
+    """Tokens that found no room in ``words``."""
+
+
+class TextReader:
+    r"""Reads text.
+
+    Parameters
+    ----------
+    header
+        Lines to skip at the start of every file.
+    classes
+        ``"yes"``: every line is ``class TAB text``. ``"no"``: every line is text. ``"auto"``: as the first line of
+        the file that isn't blank looks.
+    min_token
+        Shortest word in characters; words are runs of ``\w`` after lower-casing. 2 is scikit-learn's default.
+    encoding
+        Of the files; one in which ASCII characters are single bytes.
+    min_count
+        Keep words that occur at least so often in the whole text.
+    max_features
+        Keep the most frequent words (ties: first in sorted order).
+    hashing
+        A power of 2: hash words to so many columns instead of keeping a vocabulary.
+    """
+
+    def __init__(
+        self,
+        *,
+        header: int = 0,
+        classes: str = "auto",
+        min_token: int = 2,
+        encoding: str = "utf-8",
+        min_count: int = 1,
+        max_features: int | None = None,
+        hashing: int | None = None,
+    ) -> None:
+        self.header = _integer("header", header, 0)
+        self.min_token = _integer("min_token", min_token, 1)
+        self.min_count = _integer("min_count", min_count, 1)
+        self.max_features = None if max_features is None else _integer("max_features", max_features, 1)
+        self.hashing = None if hashing is None else _integer("hashing", hashing, 2)
+        if self.hashing is not None and (self.hashing & (self.hashing - 1) or self.hashing > 1 << 30):
+            raise UsageError(f"hashing={hashing} is not a power of 2 up to 2**30; try {1 << 18}")
+        if self.hashing is not None and (self.max_features is not None or self.min_count > 1):
+            raise UsageError("hashing keeps no words to choose from; leave out min_count and max_features")
+        if classes not in ("auto", "yes", "no"):
+            raise UsageError(f"classes={classes!r} is none of auto, yes, no")
+        self.classes = classes
+        try:
+            single = "aZ0\t\n".encode(encoding) == b"aZ0\t\n"
+        except (LookupError, UnicodeEncodeError):
+            single = False
+        if not single:
+            raise UsageError(
+                f"encoding={encoding!r} is unknown or not one byte per ASCII character; convert the files to utf-8"
+            )
+        self.encoding = encoding
+        self._facts = TextFacts(False, None, WordTable(), 0)
+
+    def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
+        """Byte ranges of plain files, one part for a compressed file; headers of plain files belong to no part."""
+        kept: list[Part] = []
+        body: dict[str, int] = {}
+        for part in text_parts(paths, part_bytes):
+            if part.path not in body:
+                body[part.path] = self._start(part)
+            if part.hi < 0:
+                kept.append(part._replace(index=len(kept)))
+            elif part.hi > body[part.path]:
+                kept.append(part._replace(index=len(kept), lo=max(part.lo, body[part.path])))
+        return kept
+
+    def _start(self, part: Part) -> int:
+        """Byte at which the file's body begins."""
+        if part.hi < 0:
+            return 0
+        with open_stream(part.path) as file:
+            return sum(len(file.readline()) for _ in range(self.header))
+
+    def _classed(self, path: str) -> bool:
+        if self.classes != "auto":
+            return self.classes == "yes"
+        with open_stream(path) as file:
+            for _ in range(self.header):
+                file.readline()
+            return tokens.has_class_field(file.read(FIRST_BYTES))
+
+    def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch]:
+        """Rows of word counts; raw indices and labels are the part's own (``facts``)."""
+        classed = self._classed(part.path)
+        words = None if self.hashing else WordTable()
+        self._facts = TextFacts(classed, words, WordTable(), 0)
+        skip = self.header if part.hi < 0 else 0
+        n_lines = 0
+        for block in iter_blocks(part, BLOCK_BYTES):
+            raw, position = block.text.tobytes(), block.position
+            while skip and raw:
+                line, newline, raw = raw.partition(b"\n")
+                position += len(line) + len(newline)
+                skip, n_lines = skip - 1, n_lines + 1
+            # A byte order mark may stand before the first line of a file, never elsewhere.
+            begins = np.r_[0, np.flatnonzero(np.frombuffer(raw, np.uint8) == tokens.NEWLINE) + 1] + position
+            if position == 0:
+                raw = raw.removeprefix(tokens.BOM)
+            documents = tokens.split(raw, classed=classed, min_token=self.min_token, encoding=self.encoding)
+            for line_number, reason in documents.bad:
+                bad.add(n_lines + line_number, reason)
+            n_lines += documents.n_lines
+            if documents.line.size:
+                yield self._rows(documents, begins)
+
+    def _rows(self, documents: tokens.Documents, begins: Any) -> RowBatch:
+        labels = None
+        if self._facts.classed:
+            named, names = tokens.class_tokens(documents), self._facts.names
+            names.add(named)
+            if names.n_words > MAX_CLASSES:
+                raise InputError(
+                    f"more than {MAX_CLASSES} different classes before the TAB; if lines have none, give classes=no"
+                )
+            labels = LabelLists(named.indptr, names.find(named).astype(np.float64))
+        found = tokens.tokenize(documents)
+        if self.hashing:
+            columns = hashed_columns(found, self.hashing)
+        else:
+            columns = self._columns(found)
+        X, crowded = count_rows(columns, found.indptr)
+        self._facts = self._facts._replace(n_crowded=self._facts.n_crowded + crowded)
+        return RowBatch(X, begins[documents.line], labels)
+
+    def _columns(self, found: tokens.Tokens) -> Int32Array:
+        words = self._facts.words or WordTable()
+        if words.n_words < MAX_WORDS:
+            words.add(found)
+        return words.find(found)
+
+    def facts(self) -> TextFacts:
+        return self._facts
+
+    def merge(
+        self, parts: Sequence[Part], facts: Iterable[TextFacts], totals: Totals, like: Dataset | None
+    ) -> Schema:
+        """Choose the vocabulary and number the classes. Goes through ``facts`` twice."""
+        del totals
+        settings = {"min_token": self.min_token, "hashing": self.hashing}
+        if like is not None:
+            _check_like(like, settings)
+        words, names, attrs = self._merge_counts(parts, facts)
+        label_names, labels = _number_classes(names, like)
+        n_cols = self.hashing or 0
+        feature_names = None
+        if not self.hashing:
+            if like is not None:
+                feature_names = like.feature_names or []
+            else:
+                feature_names = choose_words(words, self.min_count, self.max_features)
+            n_cols = len(feature_names)
+        del words
+        column_map, label_map = _maps(facts, feature_names, label_names, labels)
+        return Schema(
+            n_cols=n_cols,
+            column_map=column_map,
+            label_kind="number" if label_names else "none",
+            label_map=label_map,
+            labels=labels if label_names else None,
+            label_names=label_names or None,
+            feature_names=feature_names,
+            attrs={"text": {**settings, "encoding": self.encoding, **attrs}},
+            drop_unseen=like is not None,
+        )
+
+    def _merge_counts(
+        self, parts: Sequence[Part], facts: Iterable[TextFacts]
+    ) -> tuple[WordTable, WordTable, dict[str, int]]:
+        """Words and classes of all parts, and how many were lost to the bounds."""
+        words, names = WordTable(), WordTable()
+        first: tuple[str, bool] | None = None
+        n_pruned = n_crowded = 0
+        for part, fact in zip(parts, facts, strict=True):
+            first = first or (part.path, fact.classed)
+            if fact.classed != first[1]:
+                raise InputError(
+                    f"{part.path} {'has' if fact.classed else 'lacks'} a class before a TAB in its first line, unlike "
+                    f"{first[0]}; say which it is with classes=yes or classes=no"
+                )
+            names.merge(fact.names)
+            if fact.words is not None:
+                words.merge(fact.words)
+                n_pruned += words.prune(MAX_WORDS)
+            n_crowded += fact.n_crowded
+        return words, names, {"n_words_pruned": n_pruned, "n_tokens_crowded": n_crowded}
+
+
+class _PartMaps:
+    """A map per part: what ``Schema.column_map`` and ``label_map`` call."""
+
+    def __init__(self, maps: list[Any]) -> None:
+        self._maps = maps
+
+    def __call__(self, part: int) -> Any:
+        return self._maps[part]
+
+
+def _maps(
+    facts: Iterable[TextFacts], feature_names: list[str] | None, label_names: list[str], labels: Float64Array
+) -> tuple[_PartMaps, _PartMaps]:
+    """The column of each part's words (-1: none) and the label of each part's classes."""
+    columns = None if feature_names is None else table_of(feature_names)
+    classes = table_of(label_names)
+    column_maps: list[Int32Array | None] = []
+    label_maps: list[Float64Array | None] = []
+    for fact in facts:
+        column_maps.append(
+            None if columns is None or fact.words is None else columns.find(fact.words.tokens())
+        )
+        label_maps.append(labels[classes.find(fact.names.tokens())] if label_names else None)
+    return _PartMaps(column_maps), _PartMaps(label_maps)
+
+
+def _number_classes(names: WordTable, like: Dataset | None) -> tuple[list[str], Float64Array]:
+    """Class names and their labels, increasing: the training set's, then new ones in sorted order."""
+    found = sorted(names.words())
+    if like is None or like.label_names is None or like.labels is None:
+        return found, np.arange(len(found), dtype=np.float64)
+    if not found:
+        return [], np.zeros(0)
+    known, labels = like.label_names, np.asarray(like.labels, np.float64)
+    new = sorted(set(found) - set(known))
+    return [*known, *new], np.r_[labels, labels.max(initial=-1) + 1 + np.arange(len(new))]
+
+
+def _check_like(like: Dataset, settings: dict[str, Any]) -> None:
+    theirs = like.attrs.get("text")
+    if theirs is None:
+        raise InputError(
+            f"{like.path} was not made of text, so it has no words to give; ingest without --like"
+        )
+    for name, value in settings.items():
+        if theirs[name] != value:
+            raise InputError(
+                f"{like.path} was read with {name}={theirs[name]}, not {value}; give the same here"
+            )
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{name}={value!r} is not a whole number from {least} on")
+    return number
