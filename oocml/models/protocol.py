@@ -4,7 +4,8 @@ A model declares its state arrays and the passes of its training; kernels comput
 blocks the engine hands them. No model does I/O, knows Dask, or reads a clock.
 
 The program of a training is a generator. It yields `Pass`es and receives each one's reduced parts
-(sums over all visits, in float64, in task order), and it yields an `Epoch` at the end of every epoch.
+(sums over all visits, in float64, in task order), an `Epoch` at the end of every epoch, and a `Final` at the
+end of every segment.
 Since results are kept in the ledger, an interrupted program is resumed by replaying them into a fresh
 generator: a program must therefore be a pure function of (problem, results).
 """
@@ -120,6 +121,15 @@ class Epoch:
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Final:
+    """Yielded once at the end of every segment (each is a whole training), after its last pass."""
+
+    objective: float
+    """The exact objective of the state as it stands."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
 class Verdict(NamedTuple):
     stop: bool
     """True when early stopping ends the training (the program then finishes as after its last epoch)."""
@@ -164,7 +174,35 @@ class Kernel(NamedTuple):
     """Asked per column block after each sweep but the last two: if all say yes, the task jumps to its last sweep."""
 
 
-Program = Generator[Pass | Epoch, Any, None]
+Program = Generator[Pass | Epoch | Final, Any, None]
+
+
+class Scoring(Protocol):
+    """How a trained model scores rows: column blocks stream by once, and no (rows x columns) array is ever made.
+
+    The engine calls ``begin`` for a batch of rows, ``visit`` for every column block in order, then ``metrics``
+    or ``predictions``.
+    """
+
+    reads: tuple[str, ...]
+    """Names of the column arrays it needs; all of them exported."""
+
+    def begin(self, data: Any, n_rows: int) -> Any:
+        """Accumulators of a batch of rows (a NamedTuple of arrays); ``data`` is what ``prepare`` made of it."""
+
+    def visit(self, accumulator: Any, data: Any, cols: Bounds, col: Mapping[str, Array]) -> None:
+        """Take in one column block."""
+
+    def metrics(self, accumulator: Any, data: Any) -> Any:
+        """Small, picklable counts of a batch, added up by ``merge``."""
+
+    def merge(self, a: Any, b: Any) -> Any: ...
+
+    def scores(self, total: Any) -> dict[str, float]:
+        """The metrics by name."""
+
+    def predictions(self, accumulator: Any, data: Any) -> dict[str, Array]:
+        """Per-row outputs by name, rows on the leading axis."""
 
 
 class Model(Protocol):
@@ -200,6 +238,9 @@ class Model(Protocol):
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
         """Drive a training of ``sum(segments)`` epochs; each segment ends as a whole training does."""
+
+    def scoring(self, problem: Problem, top: int) -> Scoring:
+        """How to evaluate and predict; ``top`` is the length of rankings (0: no more than metrics need)."""
 
     @property
     def kernels(self) -> Mapping[str, Kernel]: ...

@@ -82,7 +82,7 @@ def even_bounds(total: int, n_parts: int, multiple: int = 1) -> tuple[int, ...]:
     """Bounds of ``n_parts`` nearly equal parts of ``range(total)``, at multiples of ``multiple`` but for the end."""
     units = -(-total // multiple)
     n_parts = max(1, min(n_parts, units))
-    cuts = [round(i * units / n_parts) * multiple for i in range(n_parts)]
+    cuts = [i * units // n_parts * multiple for i in range(n_parts)]
     return (*cuts, total)
 
 

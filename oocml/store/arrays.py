@@ -43,6 +43,11 @@ class StoredArray:
         row_bytes = max(1, math.prod(self.block_shape[1:]) * np.dtype(self.dtype).itemsize)
         return (max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes)), *self.block_shape[1:])
 
+    def stored_bytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes on disk of a block of ``shape``, padding included."""
+        n_chunks = math.prod(math.ceil(n / c) for n, c in zip(shape, self.chunk_shape, strict=True))
+        return n_chunks * math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize
+
     def keys(self, index: int, stamp: int, shape: tuple[int, ...]) -> list[str]:
         """Keys of the chunks that cover a block of ``shape``."""
         return [key for key, _ in self._chunks(index, stamp, shape)]

@@ -45,8 +45,12 @@ class Ledger:
     """Blocks with this stamp or a later one were written by the current pass."""
     done: dict[int, Any] = field(default_factory=dict)
     """Tasks of the current pass that are committed, with their parts."""
+    merged: int = 0
+    """Sub-epochs of the current pass whose shared deltas were added."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One record per finished epoch."""
+    objective: float | None = None
+    """The exact objective at the end of the last whole segment."""
     totals: dict[str, float] = field(default_factory=dict)
     """Sums over the run's life: seconds, bytes read and written, updates ..."""
     kept: dict[str, int] = field(default_factory=dict)

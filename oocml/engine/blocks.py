@@ -1,0 +1,94 @@
+"""Loading and storing the blocks of one task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from oocml.engine.context import RunContext, initial_block, nbytes
+from oocml.engine.messages import TaskMessage, TaskResult
+from oocml.errors import NonFinite
+from oocml.kernels.finite import all_finite
+from oocml.models.protocol import Array, derive_seed
+from oocml.schedule.layout import block_shape
+
+
+class TaskBlocks:
+    """The blocks of one dispatch: read at the stamps it was given, written at its own fresh stamp."""
+
+    def __init__(self, context: RunContext, message: TaskMessage) -> None:
+        self.context = context
+        self.message = message
+        self.result = TaskResult()
+        self._refs = {
+            name: dict(zip(refs.index.tolist(), zip(refs.stamp.tolist(), refs.crc.tolist(), strict=True), strict=True))
+            for name, refs in message.inputs.items()
+        }
+
+    def load(self, name: str, index: int) -> Array:
+        """A block at its current stamp, or its initial value; writeable if the pass writes it."""
+        ctx, usage = self.context, self.result.usage
+        stamp, crc = self._refs.get(name, {}).get(index, (0, 0))
+        if stamp == 0:
+            return initial_block(ctx.specs[name], ctx.layout, ctx.problem, index)
+        lookup = ctx.block_cache.take if name in self.message.pass_.writes else ctx.block_cache.get
+        block = lookup((name, index), stamp)
+        if block is None:
+            start = time.perf_counter()
+            shape = block_shape(ctx.specs[name], ctx.layout, ctx.problem, index)
+            block, n_bytes = ctx.arrays[name].read(ctx.chunks, index, stamp, shape, crc)
+            usage.read_s += time.perf_counter() - start
+            usage.read_bytes += n_bytes
+            if name not in self.message.pass_.writes:
+                ctx.block_cache.put((name, index), block, block.nbytes, stamp)
+        return block
+
+    def store(self, name: str, index: int, block: Array) -> None:
+        """Write a block at the dispatch's stamp and remember its checksum."""
+        ctx, message, usage = self.context, self.message, self.result.usage
+        start = time.perf_counter()
+        if block.dtype.kind == "f" and not all_finite(block):
+            raise NonFinite(self._non_finite(name, index))
+        crc, n_bytes = ctx.arrays[name].write(ctx.chunks, index, message.out_stamp, block)
+        usage.write_s += time.perf_counter() - start
+        usage.write_bytes += n_bytes
+        indices, crcs = self.result.written.setdefault(name, ([], []))
+        indices.append(index)
+        crcs.append(crc)
+        ctx.block_cache.put((name, index), block, block.nbytes, message.out_stamp)
+
+    def _non_finite(self, name: str, index: int) -> str:
+        message = self.message
+        step = message.pass_.params.get("learning_rate")
+        advice = f"--set learning_rate={step / 10:.3g}" if step else "a smaller --set learning_rate"
+        return (
+            f"{self.context.model.name}: block {index} of {name!r} became NaN or infinite in epoch {message.epoch} "
+            f"(pass {message.pass_.name}); the last good state is kept; try {advice}"
+        )
+
+    def panels(self, p: int) -> Iterator[tuple[int, object, int]]:
+        """(panel, prepared data, nnz) of a row block in the pass's order, reading one ahead."""
+        ctx, message = self.context, self.message
+        rng = np.random.default_rng(derive_seed(ctx.problem.seed, message.pass_number, p))
+        order = rng.permutation(np.asarray(ctx.layout.panels(p))).tolist()
+        ahead = ctx.reader.submit(self._read_panel, order[0])
+        for position, panel in enumerate(order):
+            start = time.perf_counter()
+            data, nnz, read = ahead.result()
+            self.result.usage.read_s += time.perf_counter() - start
+            self.result.usage.read_bytes += read
+            if position + 1 < len(order):
+                ahead = ctx.reader.submit(self._read_panel, order[position + 1])
+            yield panel, data, nnz
+
+    def _read_panel(self, panel: int) -> tuple[object, int, int]:
+        ctx = self.context
+        cached = ctx.panel_cache.get(panel)
+        if cached is not None:
+            return (*cached, 0)
+        raw = ctx.dataset.read_panel(panel)
+        entry = (ctx.model.prepare(raw, ctx.problem), len(raw.X.data))
+        ctx.panel_cache.put(panel, entry, nbytes(entry[0]))
+        return (*entry, ctx.dataset.panel_bytes(panel))

@@ -1,0 +1,86 @@
+"""A local Dask cluster sized by the plan, or the caller's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+
+import dask
+from distributed import Client, LocalCluster, get_client
+
+from oocml.errors import UsageError
+
+WORKER_ENVIRONMENT = {
+    # Dask's own value switches off malloc's dynamic threshold: every chunk would be mapped afresh, 4-5 times slower
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+}
+SETTINGS = {
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    # the driver re-dispatches lost tasks itself, under new stamps
+    "distributed.scheduler.allowed-failures": 0,
+    # memory is bounded by the plan; Dask must neither spill nor pause
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.large-graph-warning-threshold": "1GiB",
+}
+
+
+@contextlib.contextmanager
+def local_client(n_workers: int) -> Iterator[Client]:
+    """A client of a new cluster of ``n_workers`` single-threaded processes on this host."""
+    # a nanny lets the environment it was started in win over its settings, so it must hold them too
+    os.environ.update(WORKER_ENVIRONMENT)
+    with (
+        dask.config.set(SETTINGS),
+        tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=f"127.0.0.1:{_dashboard_port()}",
+            local_directory=folder,
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def remote_client(address: str) -> Iterator[Client]:
+    """A client of the scheduler at ``address``; `UsageError` if none answers."""
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {address} ({error}); check --scheduler") from None
+    with client:
+        yield client
+
+
+def running_client() -> Client | None:
+    """The caller's own Dask client, if there is one."""
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def _dashboard_port() -> int:
+    """Dask's usual port if it is free, else any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787

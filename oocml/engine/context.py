@@ -1,0 +1,100 @@
+"""What a process needs to work on a run, opened once: model, problem, layout, dataset, caches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oocml.data.dataset import Dataset
+from oocml.engine.messages import WorkerSetup
+from oocml.errors import InputError
+from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
+from oocml.models.registry import load_model
+from oocml.schedule.layout import Layout, block_bounds, block_shape, stored_array
+from oocml.store.arrays import StoredArray
+from oocml.store.cache import PinnedCache
+from oocml.store.chunks import LocalChunks
+from oocml.store.run import RunStore
+
+
+@dataclass
+class RunContext:
+    """A run as one process sees it."""
+
+    chunks: LocalChunks
+    model: Model
+    problem: Problem
+    layout: Layout
+    specs: Mapping[str, StateSpec]
+    arrays: Mapping[str, StoredArray]
+    dataset: Dataset
+    constants: Mapping[str, Array]
+    kernels: Mapping[str, Kernel]
+    panel_cache: PinnedCache
+    block_cache: PinnedCache
+    reader: ThreadPoolExecutor
+    """One thread that reads the next panel while a kernel works on this one."""
+
+
+@functools.lru_cache(maxsize=1)
+def run_context(setup: WorkerSetup) -> RunContext:
+    """The context of a run; the last one opened is kept, with its caches."""
+    run = RunStore(setup.run_path)
+    if run.config["run_id"] != setup.run_id:
+        raise InputError(f"{setup.run_path} was replaced while it was being trained; start again")
+    model, problem = load_model(run.model_reference), problem_of(run)
+    specs = {spec.name: spec for spec in model.state(problem)}
+    layout = Layout.from_dict(run.config["layout"])
+    return RunContext(
+        chunks=LocalChunks(run.path, durable=setup.durable),
+        model=model,
+        problem=problem,
+        layout=layout,
+        specs=specs,
+        arrays={name: stored_array(spec, layout, problem) for name, spec in specs.items()},
+        dataset=Dataset.open(run.config["dataset"]),
+        constants=model.constants(problem),
+        kernels=model.kernels,
+        panel_cache=PinnedCache(setup.panel_cache_bytes),
+        block_cache=PinnedCache(setup.block_cache_bytes),
+        reader=ThreadPoolExecutor(1, thread_name_prefix="oocml-reader"),
+    )
+
+
+def problem_of(run: RunStore) -> Problem:
+    """What a run's model may know of its training data; needs the run alone."""
+    held, config = run.held_arrays(), run.config
+    return Problem(
+        **config["problem"],
+        feature_nnz=held["feature_nnz"],
+        feature_sumsq=held["feature_sumsq"],
+        labels=held.get("labels"),
+        settings=config["settings"],
+        seed=config["seed"],
+    )
+
+
+def initial_block(spec: StateSpec, layout: Layout, problem: Problem, index: int) -> Array:
+    """A block at stamp 0."""
+    shape = block_shape(spec, layout, problem, index)
+    value = spec.init(problem, block_bounds(spec, layout, index)) if callable(spec.init) else spec.init
+    if isinstance(value, float | int) and value == 0:
+        return np.zeros(shape, spec.dtype)
+    return np.array(np.broadcast_to(value, shape), spec.dtype, order="C")
+
+
+def forget_context() -> None:
+    """Drop the cached context (and its caches) of this process."""
+    run_context.cache_clear()
+
+
+def nbytes(value: Any) -> int:
+    """Bytes of the arrays in a (nested) tuple of arrays."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    return sum(map(nbytes, value)) if isinstance(value, tuple) else 0

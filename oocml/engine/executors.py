@@ -1,0 +1,197 @@
+"""Where tasks run: in this process, or on a Dask cluster. Executors know messages, not models or schedules."""
+
+from __future__ import annotations
+
+import queue
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from distributed import Client, Future, KilledWorker, wait
+
+from oocml.engine.messages import TaskMessage, TaskResult
+from oocml.engine.task import run_task
+from oocml.errors import WorkersLost
+
+TASKS_PER_WORKER = 2
+"""In flight: one running and one queued hides the 10 ms that a round trip takes."""
+MAX_RESTARTS = 3
+"""How often work that changes nothing is begun anew when its worker dies."""
+PATIENCE_S = 120.0
+"""How long a cluster may have no worker before we give up."""
+
+
+class Lost(NamedTuple):
+    """A dispatch whose worker died."""
+
+    worker: str
+    was_running: bool
+    """False for a task that was only queued behind the one that was lost with the worker."""
+
+
+class Completion(NamedTuple):
+    message: TaskMessage
+    outcome: TaskResult | Lost
+
+
+class Executor(Protocol):
+    n_slots: int
+    """How many tasks may be in flight."""
+
+    def submit(self, message: TaskMessage) -> None: ...
+
+    def wait(self) -> list[Completion]:
+        """Block until at least one task has ended; raise what a task raised."""
+
+    def forget(self) -> None:
+        """Drop everything in flight."""
+
+    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
+        """Results of a function that changes nothing, in order."""
+
+
+class InProcess:
+    """Runs each task when it is waited for: the oracle that every other executor must agree with."""
+
+    n_slots = 1
+
+    def __init__(self) -> None:
+        self._queue: deque[TaskMessage] = deque()
+
+    def submit(self, message: TaskMessage) -> None:
+        self._queue.append(message)
+
+    def wait(self) -> list[Completion]:
+        message = self._queue.popleft()
+        result = run_task(message)
+        result.worker = "driver"
+        return [Completion(message, result)]
+
+    def forget(self) -> None:
+        self._queue.clear()
+
+    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
+        return map(function, messages)
+
+
+class OnDask:
+    """Runs tasks on the workers of a Dask client.
+
+    Dask never retries: a lost dispatch comes back as `Lost` and the driver dispatches its task anew, under a new
+    stamp. Tasks go to the worker that last had their stripe or rows, so that its caches hit.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client = client
+        self.name = name
+        self.n_slots = TASKS_PER_WORKER * max(1, len(self._workers()))
+        self._ended: queue.Queue[Future] = queue.Queue()
+        self._flying: dict[Any, tuple[TaskMessage, str, Future]] = {}
+        self._home: dict[tuple[str, int], str] = {}
+
+    def _workers(self) -> list[str]:
+        return list(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def submit(self, message: TaskMessage) -> None:
+        task = message.task
+        where = ("q", task.cols[0]) if task.cols else ("p", task.rows[0])
+        worker = self._place(where)
+        p, q = (blocks[0] if blocks else -1 for blocks in (sorted(task.rows), task.cols))
+        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp)
+        future = self.client.submit(
+            run_task,
+            message,
+            key=key,
+            pure=False,
+            retries=0,
+            workers=[worker] if worker else None,
+            allow_other_workers=True,
+        )
+        self._flying[key] = (message, worker, future)
+        future.add_done_callback(self._ended.put)
+
+    def _place(self, where: tuple[str, int]) -> str:
+        workers = self._workers()
+        if not workers:
+            return ""
+        self.n_slots = TASKS_PER_WORKER * len(workers)
+        load = dict.fromkeys(workers, 0)
+        for _, worker, _ in self._flying.values():
+            if worker in load:
+                load[worker] += 1
+        home = self._home.get(where)
+        if home not in load or load[home] >= TASKS_PER_WORKER:
+            home = min(workers, key=load.__getitem__)
+            self._home[where] = home
+        return home
+
+    def wait(self) -> list[Completion]:
+        ended = [self._next()]
+        while not self._ended.empty():
+            ended.append(self._ended.get())
+        lost = [future for future in ended if isinstance(_error(future), KilledWorker)]
+        completions = []
+        for future in ended:
+            message, _, _ = self._flying[future.key]
+            if future in lost:
+                completions.append(Completion(message, self._lost(future)))
+                continue
+            result: TaskResult = future.result()
+            completions.append(Completion(message, result))
+        for future in ended:
+            del self._flying[future.key]
+            future.release()
+        return completions
+
+    def _next(self) -> Future:
+        waited = 0.0
+        while True:
+            try:
+                return self._ended.get(timeout=5.0)
+            except queue.Empty:
+                waited = 0.0 if self._workers() else waited + 5.0
+                if waited >= PATIENCE_S:
+                    raise WorkersLost(
+                        f"no worker has been alive for {PATIENCE_S:.0f} s; look at the workers' logs, then resume"
+                    ) from None
+
+    def _lost(self, future: Future) -> Lost:
+        address = str(_error(future).last_worker.address)  # type: ignore[union-attr]
+        mine = self._flying[future.key][0].out_stamp
+        others = [m.out_stamp for m, worker, _ in self._flying.values() if worker == address]
+        return Lost(address, mine <= min(others, default=mine))
+
+    def forget(self) -> None:
+        for _, _, future in self._flying.values():
+            future.cancel()
+        self._flying.clear()
+
+    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
+        window: deque[tuple[Any, Future]] = deque()
+        waiting = deque(messages)
+        while waiting or window:
+            while waiting and len(window) < self.n_slots:
+                message = waiting.popleft()
+                window.append((message, self._call(function, message)))
+            message, future = window.popleft()
+            for _ in range(MAX_RESTARTS):
+                if not isinstance(_error_of(future), KilledWorker):
+                    break
+                future = self._call(function, message)
+            yield future.result()
+            future.release()
+
+    def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
+        name = f"{self.name}-{function.__name__}"
+        return self.client.submit(function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0)
+
+
+def _error_of(future: Future) -> BaseException | None:
+    """Wait for a future; what it raised, if anything."""
+    wait(future)
+    return _error(future)
+
+
+def _error(future: Future) -> BaseException | None:
+    return future.exception() if future.status == "error" else None

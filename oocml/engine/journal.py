@@ -1,0 +1,168 @@
+"""Committing: one ledger record at a time, old stamps removed only after the ledger that supersedes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from oocml.engine.context import initial_block
+from oocml.engine.messages import BlockRefs, TaskMessage, TaskResult
+from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.schedule.layout import Layout, block_shape, stored_array
+from oocml.schedule.tasks import Task, blocks_of
+from oocml.store.chunks import LocalChunks
+from oocml.store.ledger import Ledger, write_ledger
+from oocml.store.run import RunStore
+
+BATCHED_LEDGER_BYTES = 2**20
+BATCH_S = 0.25
+
+
+class Journal:
+    """The ledger of a run under way; held by the driver alone."""
+
+    def __init__(
+        self, run: RunStore, specs: Mapping[str, StateSpec], layout: Layout, problem: Problem, *, durable: bool
+    ) -> None:
+        self.run, self.specs, self.layout, self.problem = run, specs, layout, problem
+        self.durable = durable
+        self.ledger: Ledger = run.read_ledger()
+        self.chunks = LocalChunks(run.path, durable=durable)
+        self.arrays = {name: stored_array(spec, layout, problem) for name, spec in specs.items()}
+        self._kept: dict[str, set[tuple[str, int, int]]] = {
+            name: self._exported_blocks(run.read_ledger(name)) for name in self.ledger.kept
+        }
+        self._superseded: list[tuple[str, int, int]] = []
+        self._ledger_bytes = 0
+        self._last_write = 0.0
+
+    def open(self) -> None:
+        """Remove what no ledger names, then reserve stamps that no driver of this run has used."""
+        live: dict[str, set[str]] = {name: set() for name in self.specs}
+        current = {
+            (name, index, stamp)
+            for name, stamps in self.ledger.stamps.items()
+            for index, stamp in enumerate(stamps.tolist())
+            if stamp
+        }
+        for name, index, stamp in current.union(*self._kept.values()):
+            live[name].update(self._keys(name, index, stamp))
+        self.run.sweep(live)
+        self._stamps: Iterator[int] = iter(self.ledger.reserve_stamps())
+        if not self.ledger.done:
+            self.ledger.pass_first_stamp = self.ledger.next_stamp - 1
+        self.flush(force=True)
+
+    def fresh_stamp(self) -> int:
+        return next(self._stamps)
+
+    def begin_pass(self) -> None:
+        """Blocks written from here on belong to a new pass."""
+        if not self.ledger.done and not self.ledger.merged:
+            self.ledger.pass_first_stamp = self.fresh_stamp()
+
+    def inputs(self, pass_: Pass, task: Task) -> dict[str, BlockRefs]:
+        """The stamps a task must read: blocks its pass only writes start from their initial value."""
+        refs = {}
+        for name in dict.fromkeys((*pass_.reads, *pass_.writes)):
+            blocks = blocks_of(self.specs[name], task, self.layout, all_stripes=pass_.over == "rows")
+            index = np.fromiter(blocks, np.int64)
+            stamp, crc = self.ledger.stamps[name][index], self.ledger.crcs[name][index]
+            if name not in pass_.reads:
+                stamp = np.where(stamp >= self.ledger.pass_first_stamp, stamp, 0)
+            refs[name] = BlockRefs(index, stamp, crc)
+        return refs
+
+    def commit_task(self, message: TaskMessage, result: TaskResult) -> None:
+        for name, (indices, crcs) in result.written.items():
+            for index, crc in zip(indices, crcs, strict=True):
+                self._advance(name, index, message.out_stamp, crc)
+        self.ledger.done[message.task.index] = result.parts
+        usage = result.usage
+        self.add(read_bytes=usage.read_bytes, write_bytes=usage.write_bytes, updates=usage.updates)
+        self.flush()
+
+    def merge_shared(self, pass_: Pass, sub_epoch: int, tasks: list[Task]) -> None:
+        """Add the deltas that a sub-epoch's tasks returned to the shared arrays, in task order."""
+        if sub_epoch < self.ledger.merged:
+            return
+        merged = [name for name in pass_.writes if self.specs[name].merge]
+        for name in merged:
+            shape = block_shape(self.specs[name], self.layout, self.problem, 0)
+            stamp = int(self.ledger.stamps[name][0])
+            if stamp:
+                block, _ = self.arrays[name].read(self.chunks, 0, stamp, shape, int(self.ledger.crcs[name][0]))
+            else:
+                block = initial_block(self.specs[name], self.layout, self.problem, 0)
+            total = block.astype(np.float64)
+            for task in tasks:
+                total += self.ledger.done[task.index].get(name, 0.0)
+            stamp = self.fresh_stamp()
+            crc, _ = self.arrays[name].write(self.chunks, 0, stamp, total.astype(block.dtype))
+            self._advance(name, 0, stamp, crc)
+        if merged:
+            self.ledger.merged = sub_epoch + 1
+            self.flush()
+
+    def end_pass(self, pass_: Pass) -> dict[str, Any]:
+        """Reduce the parts of a finished pass, in task order, and make it the program's next result."""
+        merged = {name for name in pass_.writes if self.specs[name].merge}
+        result: dict[str, Any] = {}
+        for index in sorted(self.ledger.done):
+            for name, value in self.ledger.done[index].items():
+                if name not in merged:
+                    result[name] = result.get(name, 0.0) + np.asarray(value, np.float64)
+        self.ledger.results.append(result)
+        self.ledger.done, self.ledger.merged = {}, 0
+        self.flush()
+        return result
+
+    def add(self, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            self.ledger.totals[name] = self.ledger.totals.get(name, 0) + amount
+
+    def keep(self, name: str, epoch: int) -> None:
+        """Keep the exported state as it is now under a name (a checkpoint: a kept ledger, no copy)."""
+        old = self._kept.get(name, set())
+        write_ledger(self.run.checkpoint_path(name), self.ledger, durable=self.durable)
+        self.ledger.kept[name] = epoch
+        self._kept[name] = self._exported_blocks(self.ledger)
+        self._superseded += [
+            (array, index, stamp) for array, index, stamp in old if self.ledger.stamps[array][index] != stamp
+        ]
+
+    def flush(self, *, force: bool = False) -> None:
+        """Write the ledger (a large one not at every commit), then remove the stamps it supersedes."""
+        now = time.monotonic()
+        if not force and self._ledger_bytes > BATCHED_LEDGER_BYTES and now - self._last_write < BATCH_S:
+            return
+        self._ledger_bytes = self.run.write_ledger(self.ledger, durable=self.durable)
+        self._last_write = now
+        kept = set().union(*self._kept.values())
+        for name, index, stamp in self._superseded:
+            if (name, index, stamp) not in kept:
+                self.chunks.delete(self._keys(name, index, stamp))
+        self._superseded.clear()
+
+    def _advance(self, name: str, index: int, stamp: int, crc: int) -> None:
+        old = int(self.ledger.stamps[name][index])
+        if old:
+            self._superseded.append((name, index, old))
+        self.ledger.stamps[name][index] = stamp
+        self.ledger.crcs[name][index] = crc
+
+    def _keys(self, name: str, index: int, stamp: int) -> list[str]:
+        shape = block_shape(self.specs[name], self.layout, self.problem, index)
+        return self.arrays[name].keys(index, stamp, shape)
+
+    def _exported_blocks(self, ledger: Ledger) -> set[tuple[str, int, int]]:
+        return {
+            (name, index, stamp)
+            for name, spec in self.specs.items()
+            if spec.export
+            for index, stamp in enumerate(ledger.stamps[name].tolist())
+            if stamp
+        }

@@ -1,0 +1,71 @@
+"""What travels between driver and workers: names, stamps and tiny results, never blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.models.protocol import Pass
+from oocml.schedule.tasks import Task
+
+
+class BlockRefs(NamedTuple):
+    """Blocks of one state array at the stamps a task must read."""
+
+    index: npt.NDArray[np.int64]
+    stamp: npt.NDArray[np.int64]
+    crc: npt.NDArray[np.uint32]
+
+
+class WorkerSetup(NamedTuple):
+    """What a worker needs to open a run; equal for all tasks of a driver."""
+
+    run_path: str
+    run_id: str
+    panel_cache_bytes: int
+    block_cache_bytes: int
+    durable: bool
+
+
+@dataclass(frozen=True)
+class TaskMessage:
+    """One dispatch. ``out_stamp`` is a number no other dispatch of the run was ever given."""
+
+    setup: WorkerSetup
+    pass_: Pass
+    pass_number: int
+    epoch: int
+    task: Task
+    inputs: Mapping[str, BlockRefs]
+    out_stamp: int
+
+
+@dataclass
+class Usage:
+    """What a task took."""
+
+    read_s: float = 0.0
+    kernel_s: float = 0.0
+    write_s: float = 0.0
+    total_s: float = 0.0
+    read_bytes: int = 0
+    write_bytes: int = 0
+    updates: int = 0
+    """Stored entries visited times columns."""
+    visits: int = 0
+    peak_pss_bytes: int = 0
+
+
+@dataclass
+class TaskResult:
+    """What a task wrote and found."""
+
+    written: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """Per state array: block indices and their checksums, at the message's ``out_stamp``."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    worker: str = "worker"

@@ -1,0 +1,175 @@
+"""Evaluating and predicting: batches of rows, with the column blocks of a run streamed past them.
+
+Nothing in the run changes. A task holds one batch of rows, one column block at a time, and what the model's scoring
+accumulates per row; neither the data nor the model is ever held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.data.dataset import Dataset, open_cached
+from oocml.engine.context import initial_block, problem_of
+from oocml.engine.executors import Executor
+from oocml.errors import DamagedStore, DoesNotFit, InputError
+from oocml.models.protocol import Array, Problem
+from oocml.models.registry import load_model
+from oocml.schedule.cost import PANELS_IN_FLIGHT
+from oocml.schedule.layout import Layout, block_shape, group_bounds, stored_array
+from oocml.store.chunks import LocalChunks
+from oocml.store.ledger import Ledger
+from oocml.store.run import RunStore
+from oocml.types import LabelSets, Panel
+
+
+@dataclass(frozen=True)
+class ScoreMessage:
+    """Score a range of panels of ``dataset`` with the state that ``checkpoint`` (None: the ledger) names."""
+
+    run_path: str
+    checkpoint: str | None
+    dataset: str
+    panels: range
+    top: int
+    predict: bool
+    prune: float = 0.0
+    """Weights smaller than this count as zero."""
+
+
+def score_batch(message: ScoreMessage) -> Any:
+    """Metrics counts of one batch of rows, or (row ids, predictions by name)."""
+    run = RunStore(message.run_path)
+    model, problem = load_model(run.model_reference), problem_of(run)
+    scoring = model.scoring(problem, message.top)
+    dataset = open_cached(message.dataset)
+    panels = [align_labels(dataset.read_panel(p), dataset, problem) for p in message.panels]
+    row_ids = np.concatenate([panel.row_ids for panel in panels])
+    prepared = [model.prepare(panel, problem) for panel in panels]
+    accumulators = [scoring.begin(data, len(panel.row_ids)) for data, panel in zip(prepared, panels, strict=True)]
+    layout = Layout.from_dict(run.config["layout"])
+    for q, col in column_blocks(run, message.checkpoint, scoring.reads, problem, message.prune):
+        for accumulator, data in zip(accumulators, prepared, strict=True):
+            scoring.visit(accumulator, data, layout.cols(q), col)
+    if not message.predict:
+        counts = [scoring.metrics(a, d) for a, d in zip(accumulators, prepared, strict=True)]
+        total = counts[0]
+        for count in counts[1:]:
+            total = scoring.merge(total, count)
+        return total
+    outputs = [scoring.predictions(a, d) for a, d in zip(accumulators, prepared, strict=True)]
+    return row_ids, {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+
+
+def column_blocks(
+    run: RunStore, checkpoint: str | None, names: tuple[str, ...], problem: Problem, prune: float = 0.0
+) -> Iterator[tuple[int, dict[str, Array]]]:
+    """The column blocks of a run in order, as they are in its ledger or in a checkpoint."""
+    model, layout = load_model(run.model_reference), Layout.from_dict(run.config["layout"])
+    specs = {spec.name: spec for spec in model.state(problem) if spec.name in names}
+    chunks, ledger = LocalChunks(run.path), run.read_ledger(checkpoint)
+    for q in range(layout.n_col_blocks):
+        blocks = {}
+        for name, spec in specs.items():
+            for attempt in range(3):
+                stamp, crc = int(ledger.stamps[name][q]), int(ledger.crcs[name][q])
+                if stamp == 0:
+                    blocks[name] = initial_block(spec, layout, problem, q)
+                    break
+                try:
+                    shape = block_shape(spec, layout, problem, q)
+                    blocks[name], _ = stored_array(spec, layout, problem).read(chunks, q, stamp, shape, crc)
+                    break
+                except DamagedStore:
+                    newer: Ledger = run.read_ledger(checkpoint)
+                    if attempt == 2 or newer.stamps[name][q] == stamp:
+                        raise
+                    ledger = newer  # the run is being trained and this block was superseded meanwhile
+            if prune and len(spec.dims) > 1:
+                blocks[name] = np.where(np.abs(blocks[name]) < prune, 0, blocks[name]).astype(spec.dtype)
+        yield q, blocks
+
+
+def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:
+    """The panel with its label sets as positions in the training set's labels (-1: unseen in training)."""
+    if not isinstance(panel.y, LabelSets) or dataset.labels is None or problem.labels is None:
+        return panel
+    known = np.searchsorted(problem.labels, dataset.labels)
+    known = np.minimum(known, len(problem.labels) - 1)
+    positions = np.where(problem.labels[known] == dataset.labels, known, -1).astype(np.int32)
+    return panel._replace(y=LabelSets(panel.y.indptr, positions[panel.y.indices]))
+
+
+def batches(run: RunStore, dataset: Dataset, memory: int, n_workers: int) -> list[range]:
+    """Ranges of panels, each as many as the memory of one worker holds beside one column block."""
+    model, problem = load_model(run.model_reference), problem_of(run)
+    layout = Layout.from_dict(run.config["layout"])
+    scoring = model.scoring(problem, 0)
+    specs = {spec.name: spec for spec in model.state(problem)}
+    arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
+    block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
+    sizes = [dataset.panel_bytes(p) * PANELS_IN_FLIGHT for p in range(dataset.n_panels)]
+    room = memory - 2 * block
+    if room < max(sizes, default=0):
+        raise DoesNotFit(
+            f"scoring needs {(2 * block + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; raise --memory"
+        )
+    bounds = group_bounds(sizes, max(1, min(room, sum(sizes) // max(1, n_workers) + 1)))
+    return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def check_columns(run: RunStore, dataset: Dataset) -> None:
+    """Raise `InputError` unless the dataset has the columns the run was trained on."""
+    expected = run.config["problem"]["n_features"]
+    if dataset.n_cols != expected:
+        raise InputError(
+            f"{dataset.path} has {dataset.n_cols} features but {run.path} was trained on {expected}; ingest it with "
+            f"--like {run.config['dataset']}"
+        )
+
+
+def evaluate(
+    run: RunStore,
+    dataset: Dataset,
+    executor: Executor,
+    *,
+    checkpoint: str | None,
+    memory: int,
+    n_workers: int = 1,
+    prune: float = 0.0,
+) -> dict[str, float]:
+    """Metrics of a run on a dataset."""
+    check_columns(run, dataset)
+    scoring = load_model(run.model_reference).scoring(problem_of(run), 0)
+    messages = [
+        ScoreMessage(str(run.path), checkpoint, dataset.path, panels, 0, False, prune)
+        for panels in batches(run, dataset, memory, n_workers)
+    ]
+    total = None
+    for count in executor.map(score_batch, messages):
+        total = count if total is None else scoring.merge(total, count)
+    return scoring.scores(total)
+
+
+def predict(
+    run: RunStore,
+    dataset: Dataset,
+    executor: Executor,
+    *,
+    checkpoint: str | None,
+    memory: int,
+    n_workers: int = 1,
+    top: int,
+) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, Array]]]:
+    """(row ids, predictions by name) of every batch, in the dataset's stored order."""
+    check_columns(run, dataset)
+    messages = [
+        ScoreMessage(str(run.path), checkpoint, dataset.path, panels, top, True)
+        for panels in batches(run, dataset, memory, n_workers)
+    ]
+    yield from executor.map(score_batch, messages)
+

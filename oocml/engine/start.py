@@ -1,0 +1,117 @@
+"""From a dataset and settings to a run on disk: what `train` does before its first dispatch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.data.dataset import Dataset
+from oocml.errors import DoesNotFit, UsageError
+from oocml.models.protocol import Model, Problem
+from oocml.schedule.layout import stored_array
+from oocml.schedule.plan import Plan
+from oocml.store.run import RunStore, create_run
+
+PACKAGES = ("oocml", "numpy", "numba", "zarr", "dask", "distributed")
+
+
+def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], seed: int) -> Problem:
+    """What the model may know of its training data; raises if it cannot train on it."""
+    defaults = model.defaults()
+    unknown = sorted(set(settings) - set(defaults))
+    if unknown:
+        raise UsageError(f"{model.name} has no setting {unknown[0]!r}; it has {', '.join(sorted(defaults))}")
+    problem = Problem(
+        n_rows=dataset.n_rows,
+        n_features=dataset.n_cols,
+        nnz=dataset.nnz,
+        feature_nnz=dataset.feature_nnz,
+        feature_sumsq=dataset.feature_sumsq,
+        labels=dataset.labels,
+        label_kind=dataset.label_kind,  # type: ignore[arg-type]
+        settings={**defaults, **settings},
+        seed=seed,
+    )
+    model.check(problem)
+    return problem
+
+
+def begin_run(
+    path: str | os.PathLike[str],
+    *,
+    reference: str,
+    model: Model,
+    problem: Problem,
+    dataset: Dataset,
+    plan: Plan,
+    epochs: int,
+    schedule: str,
+    overwrite: bool,
+) -> RunStore:
+    """Create the run's store; refuses a disk that has no room for it."""
+    folder = Path(path).absolute().parent
+    if folder.is_dir():
+        free = shutil.disk_usage(folder).free
+        if plan.disk_bytes > free:
+            raise DoesNotFit(
+                f"the run takes up to {plan.disk_bytes >> 20}MiB on disk but {folder} has {free >> 20}MiB free; "
+                "put the run elsewhere, free space, or use fewer features (min-count, hashing)"
+            )
+    model_file = Path(reference.rpartition(":")[0]) if ".py:" in reference else None
+    config = {
+        "model": reference,
+        "model_sha256": hashlib.sha256(model_file.read_bytes()).hexdigest() if model_file else None,
+        "settings": dict(problem.settings),
+        "seed": problem.seed,
+        "dataset": str(Path(dataset.path).absolute()),
+        "dataset_sha256": dataset.attrs.get("sha256"),
+        "problem": {
+            name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")
+        },
+        "layout": plan.layout.to_dict(),
+        "memory": plan.memory,
+        "workers": plan.workers,
+        "task_memory": plan.task_memory,
+        "schedule": schedule,
+        "epochs": epochs,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": platform.machine(),
+    }
+    arrays = {spec.name: stored_array(spec, plan.layout, problem) for spec in model.state(problem)}
+    return create_run(
+        path,
+        config=config,
+        arrays=arrays,
+        held=_held(problem, dataset),
+        segments=[epochs],
+        model_file=model_file,
+        overwrite=overwrite,
+    )
+
+
+def _held(problem: Problem, dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+    held: dict[str, npt.NDArray[Any]] = {
+        "feature_nnz": problem.feature_nnz,
+        "feature_sumsq": problem.feature_sumsq,
+    }
+    if problem.labels is not None:
+        held["labels"] = problem.labels
+    if dataset.label_names is not None:
+        held["label_names"] = np.frombuffer("\n".join(dataset.label_names).encode(), np.uint8)
+    return held
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

@@ -1,0 +1,190 @@
+"""Running one task: load each block once, visit, store each block once.
+
+The engine's only knowledge of a model is its pass: which arrays it reads and writes, over what, with which kernel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from oocml.engine.blocks import TaskBlocks
+from oocml.engine.context import RunContext, run_context
+from oocml.engine.messages import TaskMessage, TaskResult
+from oocml.models.protocol import Array, Parts, Visit, derive_seed
+from oocml.types import Bounds
+
+Arrays = dict[str, Array]
+
+
+def run_task(message: TaskMessage) -> TaskResult:
+    """Run one dispatch in this process."""
+    start = time.perf_counter()
+    work = TaskWork(run_context(message.setup), message)
+    {"tiles": work.tiles, "rows": work.rows, "cols": work.cols, "once": work.once}[message.pass_.over]()
+    usage = work.blocks.result.usage
+    usage.total_s = time.perf_counter() - start
+    return work.blocks.result
+
+
+class TaskWork:
+    """One dispatch at work: the traversals, and the calls of kernels."""
+
+    def __init__(self, context: RunContext, message: TaskMessage) -> None:
+        self.context = context
+        self.message = message
+        self.pass_ = message.pass_
+        self.task = message.task
+        self.blocks = TaskBlocks(context, message)
+        self.kernel = context.kernels[self.pass_.kernel]
+        self.names: dict[str, list[str]] = {"row": [], "col": [], "cell": [], "shared": []}
+        for name in dict.fromkeys((*self.pass_.reads, *self.pass_.writes)):
+            self.names[context.specs[name].kind].append(name)
+        self.shared = {name: self.blocks.load(name, 0) for name in self.names["shared"]}
+
+    def tiles(self) -> None:
+        """Columns resident, rows streamed, as often as the pass sweeps."""
+        cols = {q: self._load("col", q) for q in self.task.cols}
+        scratch = {q: self._scratch(q) for q in self.task.cols}
+        sweep, last_sweep = 0, self.pass_.sweeps - 1
+        while True:
+            last = sweep == last_sweep
+            for p in self.task.rows:
+                self._visit_row_block(p, cols, scratch, sweep, last)
+            ends = [self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols]
+            if self.kernel.end_sweep is not None:
+                for visit in ends:
+                    self._call(self.kernel.end_sweep, visit)
+            if last:
+                break
+            settled = self.kernel.settled
+            done = sweep < last_sweep - 1 and settled is not None and all(settled(visit) for visit in ends)
+            sweep = last_sweep if done else sweep + 1
+        for q in self.task.cols:
+            self._store("col", q, cols[q])
+        self._store_shared()
+
+    def _visit_row_block(self, p: int, cols: Mapping[int, Arrays], scratch: Any, sweep: int, last: bool) -> None:
+        row = self._load("row", p, stored=last)
+        cell_index = p * self.context.layout.n_stripes + self.task.stripe
+        cell = self._load("cell", cell_index, stored=last)
+        for panel, data, nnz in self.blocks.panels(p):
+            rows = self._rows_of(panel, p)
+            seed = derive_seed(self.context.problem.seed, self.message.pass_number, panel)
+            row_view = {name: block[rows] for name, block in row.items()}
+            cell_view = {name: block[rows] for name, block in cell.items()}
+            for q in self.task.cols:
+                visit = self._visit(
+                    p=p,
+                    q=q,
+                    sweep=sweep,
+                    last=last,
+                    data=data,
+                    n_rows=rows.stop - rows.start,
+                    row=row_view,
+                    cell=cell_view,
+                    col=cols[q],
+                    scratch=scratch[q],
+                    seed=seed,
+                )
+                self._call(self.kernel.visit, visit)
+                self.blocks.result.usage.updates += nnz * visit.cols.size
+        if last:
+            self._store("row", p, row)
+            self._store("cell", cell_index, cell)
+
+    def rows(self) -> None:
+        """Row blocks one after another, with the cells of all stripes stacked."""
+        n_stripes = self.context.layout.n_stripes
+        for p in self.task.rows:
+            row = self._load("row", p)
+            cell = {
+                name: np.stack([self.blocks.load(name, p * n_stripes + s) for s in range(n_stripes)])
+                for name in self.names["cell"]
+            }
+            if self.pass_.data:
+                for panel, data, _ in self.blocks.panels(p):
+                    rows = self._rows_of(panel, p)
+                    visit = self._visit(
+                        p=p,
+                        data=data,
+                        n_rows=rows.stop - rows.start,
+                        row={name: block[rows] for name, block in row.items()},
+                        cell={name: block[:, rows] for name, block in cell.items()},
+                        seed=derive_seed(self.context.problem.seed, self.message.pass_number, panel),
+                    )
+                    self._call(self.kernel.visit, visit)
+            else:
+                n_rows = self.context.layout.rows(p).size
+                self._call(self.kernel.visit, self._visit(p=p, n_rows=n_rows, row=row, cell=cell))
+            self._store("row", p, row)
+        self._store_shared()
+
+    def cols(self) -> None:
+        """Column blocks one after another."""
+        for q in self.task.cols:
+            col = self._load("col", q)
+            self._call(self.kernel.visit, self._visit(q=q, col=col))
+            self._store("col", q, col)
+        self._store_shared()
+
+    def once(self) -> None:
+        """All column blocks in order, with the shared arrays resident; only those are stored."""
+        for q in self.task.cols:
+            self._call(self.kernel.visit, self._visit(q=q, col=self._load("col", q)))
+        self._store_shared()
+
+    def _visit(self, *, p: int = -1, q: int = -1, row: Any = None, col: Any = None, **given: Any) -> Visit:
+        defaults = {"sweep": 0, "last": True, "data": None, "n_rows": 0, "cell": {}, "scratch": {}, "seed": 0}
+        cols = self.context.layout.cols(q) if q >= 0 else Bounds(0, 0)
+        return Visit(
+            p=p,
+            q=q,
+            cols=cols,
+            row=row or {},
+            col=col or {},
+            shared=self.shared,
+            params=self.pass_.params,
+            constants=self.context.constants,
+            **(defaults | given),
+        )
+
+    def _call(self, function: Any, visit: Visit) -> None:
+        start = time.perf_counter()
+        parts: Parts | None = function(visit)
+        usage = self.blocks.result.usage
+        usage.kernel_s += time.perf_counter() - start
+        usage.visits += 1
+        for name, value in (parts or {}).items():
+            total = self.blocks.result.parts.get(name, 0.0)
+            self.blocks.result.parts[name] = total + np.asarray(value, np.float64)
+
+    def _load(self, kind: str, index: int, *, stored: bool = True) -> Arrays:
+        """Blocks of one kind; those that are only written are left out where they would not be stored."""
+        return {
+            name: self.blocks.load(name, index) for name in self.names[kind] if stored or name in self.pass_.reads
+        }
+
+    def _store(self, kind: str, index: int, blocks: Arrays) -> None:
+        for name in self.names[kind]:
+            if name in self.pass_.writes:
+                self.blocks.store(name, index, blocks[name])
+
+    def _store_shared(self) -> None:
+        for name in self.names["shared"]:
+            if name in self.pass_.writes and not self.context.specs[name].merge:
+                self.blocks.store(name, 0, self.shared[name])
+
+    def _scratch(self, q: int) -> Arrays:
+        sizes = {"features": self.context.problem.n_features, "cols": self.context.layout.cols(q).size}
+        return {
+            s.name: np.zeros([sizes[d] if isinstance(d, str) else d for d in s.dims], s.dtype)
+            for s in self.pass_.scratch
+        }
+
+    def _rows_of(self, panel: int, p: int) -> slice:
+        bounds, first = self.context.dataset.panel_bounds, self.context.layout.row_bounds[p]
+        return slice(int(bounds[panel]) - first, int(bounds[panel + 1]) - first)

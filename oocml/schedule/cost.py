@@ -1,0 +1,125 @@
+"""What a pass costs: memory of its largest task, bytes asked of the store. Pure arithmetic over a layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from oocml.data.dataset import Dataset
+from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
+from oocml.store.arrays import CHUNK_BYTES
+
+PANELS_IN_FLIGHT = 3
+"""The panel being visited, the one read ahead, and the buffers of the read itself."""
+
+
+class PanelSizes(NamedTuple):
+    """Sizes of a dataset's panels, each of shape (n_panels,)."""
+
+    rows: np.ndarray
+    bytes: np.ndarray
+    """Bytes in memory, which is what reading one asks of the store."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> PanelSizes:
+        """Sizes of the panels of a stored dataset."""
+        n_bytes = [dataset.panel_bytes(p) for p in range(dataset.n_panels)]
+        return cls(np.diff(dataset.panel_bounds), np.array(n_bytes, np.int64))
+
+
+class PassCost(NamedTuple):
+    n_tasks: int
+    task_bytes: int
+    """Memory of the largest task: resident blocks, streamed blocks, scratch, panels in flight."""
+    state_read_bytes: int
+    """If no block were still at its initial value and nothing were cached."""
+    write_bytes: int
+    data_scans: int
+    """How often all panels are read."""
+
+
+class Sizes:
+    """Byte counts of one model's state arrays under one layout."""
+
+    def __init__(self, specs: Iterable[StateSpec], layout: Layout, problem: Problem) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.layout = layout
+        self.problem = problem
+        self._stored: dict[str, int] = {}
+
+    def block_bytes(self, name: str) -> int:
+        """Memory of the largest block."""
+        array = stored_array(self.specs[name], self.layout, self.problem)
+        return math.prod(array.block_shape) * np.dtype(array.dtype).itemsize
+
+    def stored_bytes(self, name: str) -> int:
+        """Disk taken by all blocks at one stamp each."""
+        if name not in self._stored:
+            spec = self.specs[name]
+            array = stored_array(spec, self.layout, self.problem)
+            # cell blocks of one row block have one shape: count them once per row block
+            step = self.layout.n_stripes if spec.kind == "cell" else 1
+            self._stored[name] = sum(
+                array.stored_bytes(block_shape(spec, self.layout, self.problem, index)) * step
+                for index in range(0, n_blocks(spec, self.layout), step)
+            )
+        return self._stored[name]
+
+
+def pass_cost(pass_: Pass, sizes: Sizes, panels: PanelSizes, initial: frozenset[str] = frozenset()) -> PassCost:
+    """Cost of one pass.
+
+    Parameters
+    ----------
+    initial
+        State arrays whose blocks are all still at their initial value: reading those costs nothing.
+    """
+    layout = sizes.layout
+    n_tasks, repeats = _repeats(pass_, layout)
+    read = write = 0
+    for name in {*pass_.reads, *pass_.writes}:
+        spec, stored = sizes.specs[name], sizes.stored_bytes(name)
+        times = repeats[spec.kind]
+        if name in pass_.writes:
+            write += stored * (1 if spec.kind in ("row", "cell") and pass_.sweeps > 1 else times)
+        loads = times * (pass_.sweeps if spec.kind in ("row", "cell") and pass_.over == "tiles" else 1)
+        if name not in pass_.reads:
+            loads = times - 1 if spec.kind != "cell" else 0  # later tasks of the pass go on in place
+        elif name in initial:
+            loads = times - 1 if name in pass_.writes else 0
+        read += stored * loads
+    scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
+    return PassCost(n_tasks, task_bytes(pass_, sizes, panels), read, write, scans)
+
+
+def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
+    """Number of tasks, and how many tasks touch each block, by kind of state."""
+    if pass_.over == "tiles":
+        n_segments = 1 if pass_.sweeps > 1 else layout.n_segments
+        n_tasks = n_segments * layout.n_stripes
+        return n_tasks, {"row": layout.n_stripes, "col": n_segments, "cell": 1, "shared": n_tasks}
+    n_tasks = {"rows": len(layout.row_task_bounds) - 1, "cols": layout.n_stripes, "once": 1}[pass_.over]
+    return n_tasks, {"row": 1, "col": 1, "cell": 1, "shared": n_tasks}
+
+
+def task_bytes(pass_: Pass, sizes: Sizes, panels: PanelSizes) -> int:
+    """Memory of the largest task of a pass."""
+    layout = sizes.layout
+    stripe_blocks = max(np.diff(layout.stripe_bounds), default=1) if pass_.over == "tiles" else 1
+    resident = 0
+    for name in {*pass_.reads, *pass_.writes}:
+        kind = sizes.specs[name].kind
+        copies = {"col": stripe_blocks, "cell": layout.n_stripes if pass_.over == "rows" else 1}.get(kind, 1)
+        resident += sizes.block_bytes(name) * int(copies)
+    widest = int(max(np.diff(layout.col_bounds), default=1))
+    dims = {"features": sizes.problem.n_features, "cols": widest}
+    for scratch in pass_.scratch:
+        shape = [dims[d] if isinstance(d, str) else d for d in scratch.dims]
+        resident += math.prod(shape) * np.dtype(scratch.dtype).itemsize * int(stripe_blocks)
+    if pass_.over == "tiles" or pass_.data:
+        resident += PANELS_IN_FLIGHT * int(max(panels.bytes, default=0))
+    return resident + CHUNK_BYTES

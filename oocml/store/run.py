@@ -1,0 +1,223 @@
+"""A run on disk: one Zarr group with its configuration, state arrays and ledger.
+
+    RUN.zarr/
+      zarr.json        attributes "oocml": the configuration, fixed at creation
+      state/NAME/      one Zarr array per state array, axes (block, stamp, ...)
+      problem/NAME     what the model knows of its training data (small)
+      ledger           the current ledger; ledger.NAME: kept checkpoints
+      events.jsonl     a log, decides nothing
+      .lock            held by the one driver that may write
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from oocml.errors import InputError, RunBusy, UsageError
+from oocml.store.arrays import MAX_STAMP, StoredArray
+from oocml.store.chunks import PARTIAL, require_hard_links
+from oocml.store.ledger import Ledger, read_ledger, write_ledger
+
+SCHEMA = 1
+LEDGER = "ledger"
+
+
+class RunStore:
+    """An existing run.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+
+    Raises
+    ------
+    InputError
+        If there is no whole run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        if not self.path.exists():
+            raise InputError(f"there is no run at {path}; `oocml train` makes one")
+        try:
+            attributes = dict(zarr.open_group(str(self.path), mode="r").attrs)
+        except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError):
+            raise InputError(f"{path} is not a run (no Zarr group); give the folder `oocml train` wrote") from None
+        config = attributes.get("oocml")
+        if not isinstance(config, dict) or config.get("kind") != "run":
+            kind = config.get("kind", "something else") if isinstance(config, dict) else "something else"
+            raise InputError(f"{path} holds a {kind}, not a run; give the folder `oocml train` wrote")
+        if config.get("schema") != SCHEMA:
+            raise InputError(f"{path} has schema {config.get('schema')}, this version reads {SCHEMA}; update oocml")
+        self.config: dict[str, Any] = config
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.path / LEDGER
+
+    def checkpoint_path(self, name: str) -> Path:
+        return self.path / f"{LEDGER}.{name}"
+
+    def read_ledger(self, checkpoint: str | None = None) -> Ledger:
+        return read_ledger(self.checkpoint_path(checkpoint) if checkpoint else self.ledger_path)
+
+    def write_ledger(self, ledger: Ledger, *, durable: bool = False) -> int:
+        return write_ledger(self.ledger_path, ledger, durable=durable)
+
+    @property
+    def model_reference(self) -> str:
+        """What `oocml.models.registry.load_model` takes; a user's own model is loaded from the run's copy."""
+        reference: str = self.config["model"]
+        if self.config["model_file"]:
+            return f"{self.path / 'model.py'}:{reference.rpartition(':')[2]}"
+        return reference
+
+    def held_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the run keeps of its training data (feature statistics, labels)."""
+        group = zarr.open_group(str(self.path / "problem"), mode="r")
+        return {name: np.asarray(array[...]) for name, array in group.arrays()}
+
+    def label_names(self) -> list[str] | None:
+        """Names of the labels, if the training data had any."""
+        raw = self.held_arrays().get("label_names")
+        return None if raw is None else raw.tobytes().decode().split("\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run; the kernel lets go of it when this process dies. `RunBusy` if another driver has it."""
+        fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunBusy(f"{self.path} is being trained by another process; wait for it or stop it") from None
+            yield
+        finally:
+            os.close(fd)
+
+    def sweep(self, live: Mapping[str, set[str]]) -> int:
+        """Remove chunks that no ledger names and half-written files; only the lock's holder may. Returns the count.
+
+        Parameters
+        ----------
+        live
+            Per state array, the chunk keys (relative to the run) that some ledger names.
+        """
+        n_removed = 0
+        for folder in sorted(path for path in (self.path / "state").iterdir() if path.is_dir()):
+            for entry in os.scandir(folder):
+                key = f"state/{folder.name}/{entry.name}"
+                orphan = entry.name.startswith("c.") and key not in live.get(folder.name, ())
+                if orphan or entry.name.endswith(PARTIAL):
+                    os.unlink(entry.path)
+                    n_removed += 1
+        return n_removed
+
+
+def create_run(
+    path: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    held: Mapping[str, npt.NDArray[Any]],
+    segments: list[int],
+    model_file: Path | None = None,
+    overwrite: bool = False,
+) -> RunStore:
+    """Make a run beside ``path`` and rename it there when it is whole.
+
+    Parameters
+    ----------
+    arrays
+        The state arrays; ``config["state"]`` says what each means.
+    held
+        Small arrays the run keeps of its training data.
+
+    A folder without a ledger at ``path`` is what a killed creation leaves behind and is replaced; so is a run if
+    ``overwrite`` is set.
+    """
+    path = Path(path).absolute()
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; make it first")
+    require_hard_links(path.parent)
+    if path.exists() and (path / LEDGER).exists() and not overwrite:
+        raise UsageError(f"{path} exists; `oocml resume` goes on with it, --overwrite replaces it")
+    if path.exists() and not (path / LEDGER).exists() and any(path.iterdir()):
+        raise UsageError(f"{path} exists and is not a run; give another name")
+    _remove_leftovers(path)
+    beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
+    own = {"kind": "run", "schema": SCHEMA, "run_id": uuid.uuid4().hex, "model_file": model_file is not None}
+    group = zarr.create_group(str(beside), attributes={"oocml": {**config, **own}})
+    (beside / "state").mkdir()
+    for array in arrays.values():
+        _create_state_array(group, array)
+    small = group.create_group("problem")
+    for name, values in held.items():
+        small.create_array(name, data=values)
+    if model_file is not None:
+        shutil.copyfile(model_file, beside / "model.py")
+    write_ledger(beside / LEDGER, _first_ledger(arrays, segments))
+    if path.exists():
+        old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
+        os.rename(path, old)
+        os.rename(beside, path)
+        shutil.rmtree(old)
+    else:
+        os.rename(beside, path)
+    return RunStore(path)
+
+
+def _create_state_array(group: zarr.Group, array: StoredArray) -> None:
+    group.create_array(
+        f"state/{array.name}",
+        shape=(array.n_blocks, MAX_STAMP, *array.block_shape),
+        chunks=(1, 1, *array.chunk_shape),
+        dtype=array.dtype,
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        # with "." a stamp is a file, never a folder that stays behind
+        chunk_key_encoding={"name": "default", "separator": "."},
+        config={"write_empty_chunks": True},
+    )
+
+
+def _first_ledger(arrays: Mapping[str, StoredArray], segments: list[int]) -> Ledger:
+    return Ledger(
+        stamps={name: np.zeros(array.n_blocks, np.int64) for name, array in arrays.items()},
+        crcs={name: np.zeros(array.n_blocks, np.uint32) for name, array in arrays.items()},
+        segments=segments,
+    )
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed creations of this run left beside it."""
+    for leftover in path.parent.glob(f"{path.name}{PARTIAL}-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not (pid.isdigit() and _alive(int(pid))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
