@@ -55,6 +55,7 @@ def begin_run(
     plan: Plan,
     epochs: int,
     schedule: str,
+    validation: Mapping[str, Any] | None = None,
     overwrite: bool,
 ) -> RunStore:
     """Create the run's store; refuses a disk that has no room for it."""
@@ -83,6 +84,7 @@ def begin_run(
         "task_memory": plan.task_memory,
         "schedule": schedule,
         "epochs": epochs,
+        "validation": validation,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": platform.machine(),
     }

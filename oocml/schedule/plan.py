@@ -95,18 +95,22 @@ def make_plan(
     workers: int,
     task_memory: int | None = None,
     pins: Pins = Pins(),
+    layout: Layout | None = None,
 ) -> Plan:
     """Choose a layout and predict what training takes; `DoesNotFit` if nothing fits.
 
     Parameters
     ----------
+    layout
+        The layout of an existing run, which nothing may change.
     workers
         Worker processes, 0 for a training in one process.
     task_memory
-        Default: a quarter of ``memory``, the share of four workers.
+        Default: a quarter of ``memory``, the share of four workers; less where the processes themselves take so
+        much that two workers would not fit.
     """
-    task_memory = task_memory or memory // 4
-    layout = choose_layout(model, problem, panels, task_memory, pins)
+    task_memory = task_memory or default_task_memory(memory, problem.n_features)
+    layout = layout or choose_layout(model, problem, panels, task_memory, pins)
     sizes = Sizes(model.state(problem), layout, problem)
     passes = (*model.epoch_passes(problem), *model.other_passes(problem))
     largest = max(task_bytes(pass_, sizes, panels) for pass_ in passes)
@@ -143,6 +147,13 @@ def make_plan(
         data_bytes=data_bytes,
         disk_bytes=2 * model_bytes,
     )
+
+
+def default_task_memory(memory: int, n_features: int) -> int:
+    """The share of four workers in ``memory``, or of two in what the processes of two leave over."""
+    constants = CONSTANT_COPIES * 8 * n_features
+    left = memory - DRIVER_BYTES - constants - 2 * (WORKER_BYTES + constants)
+    return max(MIB, min(memory // 4, left // 2))
 
 
 def read_bytes(cost: PassCost, panel_cache: int, block_cache: int, data_bytes: int, model_bytes: int) -> int:

@@ -1,0 +1,244 @@
+"""A finished or interrupted run, opened for use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oocml.data.dataset import Dataset
+from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.outputs import RunArrays, export_run, write_predictions
+from oocml.engine.score import evaluate, predict
+from oocml.errors import DamagedStore, UsageError
+from oocml.schedule.layout import block_shape, n_blocks, stored_array
+from oocml.store.run import RunStore
+
+if TYPE_CHECKING:
+    import dask.array
+
+
+class Run:
+    """One training, as it is on disk. Using it changes nothing in it.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.store = RunStore(path)
+        self.path: Path = self.store.path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was begun with."""
+        return self.store.config
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per finished epoch: ``epoch``, ``seconds``, ``objective`` (running), ``valid`` ..."""
+        return self.store.read_ledger().history
+
+    @property
+    def checkpoints(self) -> dict[str, int]:
+        """Kept checkpoints by name, with their epoch."""
+        return self.store.read_ledger().kept
+
+    def summary(self) -> dict[str, Any]:
+        """The keys of ``oocml report --json``."""
+        ledger = self.store.read_ledger()
+        totals = ledger.totals
+        seconds = totals.get("seconds", 0.0)
+        whole = ("read_bytes", "write_bytes", "planned_read_bytes", "planned_write_bytes")
+        return {
+            "run": str(self.path),
+            "model": self.config["model"],
+            "epochs": len(ledger.history),
+            "finished": ledger.finished,
+            "seconds": seconds,
+            "startup_seconds": totals.get("startup_seconds"),
+            "objective": ledger.objective,
+            "history": ledger.history,
+            **{name: int(totals.get(name, 0)) for name in whole},
+            "peak_memory_bytes": int(totals.get("peak_memory_bytes", 0)),
+            "planned_memory_bytes": int(totals.get("planned_memory_bytes", 0)),
+            "updates_per_s": totals.get("updates", 0) / seconds if seconds else None,
+            "checkpoints": ledger.kept,
+            "config": self.config,
+        }
+
+    def evaluate(
+        self,
+        data: Dataset | str | os.PathLike[str],
+        *,
+        at: str | int | None = None,
+        memory: int | None = None,
+        workers: int | None = None,
+        prune: float = 0.0,
+    ) -> dict[str, float]:
+        """Metrics on a dataset.
+
+        Parameters
+        ----------
+        at
+            "best" (the default if epochs were validated), "last", or the number of a kept epoch.
+        memory
+            Bytes for blocks and rows (default: the run's task memory).
+        """
+        checkpoint = self._checkpoint(at)
+        executor = self._executor()
+        return evaluate(
+            self.store,
+            _dataset(data),
+            executor,
+            checkpoint=checkpoint,
+            memory=memory or self.config["task_memory"],
+            n_workers=workers or executor.n_slots,
+            prune=prune,
+        )
+
+    def predict(
+        self,
+        data: Dataset | str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        top: int = 5,
+        at: str | int | None = None,
+        memory: int | None = None,
+        workers: int | None = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write the ``top`` best columns of each row, in the order of the dataset's source, to .zarr or text."""
+        executor, dataset = self._executor(), _dataset(data)
+        batches = predict(
+            self.store,
+            dataset,
+            executor,
+            checkpoint=self._checkpoint(at),
+            memory=memory or self.config["task_memory"],
+            n_workers=workers or executor.n_slots,
+            top=top,
+        )
+        n_rows = write_predictions(batches, out, overwrite=overwrite)
+        return {"out": str(out), "n_rows": n_rows, "top": top}
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        prune: float | None = None,
+        at: str | int | None = None,
+        data: Dataset | str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write the model as plain arrays to .zarr or .npz; ``prune`` drops small weights.
+
+        With ``data``, metrics before and after pruning come along.
+        """
+        result: dict[str, Any] = {"out": str(out)}
+        result |= export_run(
+            self.store, out, checkpoint=self._checkpoint(at), prune=prune or 0.0, overwrite=overwrite
+        )
+        if prune:
+            arrays = RunArrays(self.store, self._checkpoint(at))
+            result["bytes_before"] = sum(
+                4 * math.prod(arrays.shape(name)) for name in arrays.names
+            )
+            if data is not None:
+                result["before"] = self.evaluate(data, at=at)
+                result["after"] = self.evaluate(data, at=at, prune=prune)
+        return result
+
+    def arrays(self, at: str | int | None = None) -> dict[str, dask.array.Array]:
+        """The exported state as lazy Dask arrays, joined along rows or columns."""
+        import dask
+        import dask.array as da
+
+        arrays = RunArrays(self.store, self._checkpoint(at))
+        lazy = {}
+        for name, spec in arrays.specs.items():
+            read = dask.delayed(arrays.block, pure=True)
+            pieces = [
+                da.from_delayed(
+                    read(name, index), block_shape(spec, arrays.layout, arrays.problem, index), spec.dtype
+                )
+                for index in range(n_blocks(spec, arrays.layout))
+            ]
+            joined = {"row": "rows", "col": "cols"}.get(spec.kind)
+            lazy[name] = da.concatenate(pieces, axis=spec.dims.index(joined)) if joined else pieces[0]
+        return lazy
+
+    def info(self, deep: bool = False) -> dict[str, Any]:
+        """What the run is and whether it is whole; ``deep`` compares every checksum."""
+        ledger = self.store.read_ledger()
+        problem = None
+        try:
+            for checkpoint in (None, *ledger.kept):
+                _verify(RunArrays(self.store, checkpoint), deep)
+        except DamagedStore as error:
+            problem = str(error)
+        return {
+            "kind": "run",
+            "path": str(self.path),
+            "model": self.config["model"],
+            "n_rows": self.config["problem"]["n_rows"],
+            "n_cols": self.config["problem"]["n_features"],
+            "nnz": self.config["problem"]["nnz"],
+            "n_classes": self.config["layout"]["col_bounds"][-1],
+            "n_row_blocks": len(self.config["layout"]["row_bounds"]) - 1,
+            "n_col_blocks": len(self.config["layout"]["col_bounds"]) - 1,
+            "epochs": len(ledger.history),
+            "finished": ledger.finished,
+            "checkpoints": ledger.kept,
+            "bytes": sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file()),
+            "whole": problem is None,
+            "problem": problem,
+        }
+
+    def _checkpoint(self, at: str | int | None) -> str | None:
+        kept = self.checkpoints
+        if at is None:
+            return "best" if "best" in kept else None
+        if at == "last":
+            return None
+        if at in kept:
+            return str(at)
+        for name, epoch in kept.items():
+            if str(epoch) == str(at):
+                return name
+        have = ", ".join(f"{name} (epoch {epoch})" for name, epoch in kept.items())
+        raise UsageError(f"{self.path} keeps no state {at!r}; it has last{', ' + have if have else ''}")
+
+    def _executor(self) -> Executor:
+        from oocml.engine.cluster import running_client
+
+        client = running_client()
+        return InProcess() if client is None else OnDask(client, self.config["model"])
+
+
+def _verify(arrays: RunArrays, deep: bool) -> None:
+    """Raise `DamagedStore` if a chunk that the ledger names is missing, or with ``deep`` not what was written."""
+    for spec in arrays.model.state(arrays.problem):
+        array = stored_array(spec, arrays.layout, arrays.problem)
+        for index in range(n_blocks(spec, arrays.layout)):
+            stamp = int(arrays.ledger.stamps[spec.name][index])
+            if stamp == 0:
+                continue
+            shape = block_shape(spec, arrays.layout, arrays.problem, index)
+            if deep:
+                array.read(arrays.chunks, index, stamp, shape, int(arrays.ledger.crcs[spec.name][index]))
+                continue
+            for key in array.keys(index, stamp, shape):
+                if not (arrays.run.path / key).exists():
+                    raise DamagedStore(f"chunk {key} of {arrays.run.path} is missing; restore it or train again")
+
+
+def _dataset(data: Dataset | str | os.PathLike[str]) -> Dataset:
+    return data if isinstance(data, Dataset) else Dataset.open(data)
+
