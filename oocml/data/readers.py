@@ -77,6 +77,10 @@ class RowBatch(NamedTuple):
     labels: LabelLists | None = None
     """None where the format has no labels; rows may have none, one or many."""
     qid: Int64Array | None = None
+    """Query of each row, -1 for none; all rows of a dataset have one, or none has."""
+    index_range: tuple[int, int] | None = None
+    """Smallest and largest raw index, counting entries that were left out (zeros), (-1, -1) for no entry at all;
+    None: that of X."""
 
 
 class TooManyBad(Exception):
@@ -112,7 +116,7 @@ class Totals(NamedTuple):
     nnz: int
     min_index: int
     max_index: int
-    """Smallest and largest raw index; 0 and -1 if there is no entry."""
+    """Smallest and largest raw index; -1 if there is no entry."""
     n_labels: int
     """Labels over all rows."""
     max_labels: int
