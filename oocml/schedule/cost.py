@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oocml.data.dataset import Dataset
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
 from oocml.store.arrays import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from oocml.data.dataset import Dataset
 
 PANELS_IN_FLIGHT = 3
 """The panel being visited, the one read ahead, and the buffers of the read itself."""
