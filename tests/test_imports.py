@@ -17,7 +17,7 @@ LAYERS = [
     {"schedule"},
     {"engine"},
     {"watch"},
-    {"api"},
+    {"api", "run"},
     {"estimators", "cli"},
     {"pipelines"},
 ]

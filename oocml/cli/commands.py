@@ -8,10 +8,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 
 import click
 
+from oocml import __version__
 from oocml.cli import data, look, quickstart, score, train
 from oocml.cli.output import to_json
 from oocml.errors import DoesNotFit, InputError, OocmlError, UsageError
@@ -31,7 +31,7 @@ class Verbs(click.Group):
 def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     del param
     if wanted:
-        click.echo(metadata.version("oocml"))
+        click.echo(__version__)
         ctx.exit()
 
 

@@ -91,6 +91,17 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--max-bad", type=verb.NATURAL, metavar="N", help="Skip and count up to N bad lines (default: 0)."
 )
+@click.option("--header", type=verb.NATURAL, metavar="N", help="Lines to skip at the start of every file.")
+@click.option(
+    "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
+)
+@click.option("--encoding", metavar="NAME", help="text: of the files (default: utf-8).")
+@click.option("--min-token", type=verb.POSITIVE, metavar="N", help="text: shortest word (default: 2).")
+@click.option("--min-count", type=verb.POSITIVE, metavar="N", help="text: keep words seen at least so often.")
+@click.option("--max-features", type=verb.POSITIVE, metavar="N", help="text: keep the most frequent words.")
+@click.option(
+    "--hashing", type=verb.POSITIVE, metavar="N", help="text: hash words to N columns, a power of 2."
+)
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")
 @verb.overwrite
 def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any]:
