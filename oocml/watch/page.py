@@ -68,14 +68,14 @@ class RunView:
         p_hi, q_hi = self.extent.get((p, q), (p + 1, q + 1))
         return (0, n_rows, q, q_hi) if p < 0 else (p, p_hi, 0, n_cols) if q < 0 else (p, p_hi, q, q_hi)
 
-    def bytes_per_s(self) -> dict[str, list[float]]:
+    def megabytes_per_s(self) -> dict[str, list[float]]:
         """Times and rates, between every two messages."""
         t, read, written = np.array(self.rates, float).reshape(-1, 3).T
         seconds = np.maximum(np.diff(t), 1e-3)
         return {
             "seconds": t[1:].tolist(),
-            "read": (np.diff(read) / seconds).tolist(),
-            "write": (np.diff(written) / seconds).tolist(),
+            "read": (np.diff(read) / seconds / 1e6).tolist(),
+            "write": (np.diff(written) / seconds / 1e6).tolist(),
         }
 
 
@@ -249,7 +249,7 @@ def grid_plot() -> tuple[Any, Any]:
     )
     plot.y_range.flipped = True
     plot.x_range.range_padding = plot.y_range.range_padding = 0
-    mapper = LinearColorMapper(["#f2f2f2", "#cfe0f0", "#9cc2e0", "#5a9bcb", "#1f6aa8"], low=0, high=4)
+    mapper = LinearColorMapper(["#f4f4f4", "#dfe9f2", "#c3d9eb", "#8fbadb", "#1f6aa8"], low=0, high=4)
     image = plot.image("image", x=0, y=0, dw="width", dh="height", color_mapper=mapper, source=cells)
     plot.quad(
         "left",
@@ -257,7 +257,7 @@ def grid_plot() -> tuple[Any, Any]:
         "top",
         "bottom",
         source=busy,
-        fill_alpha=0.25,
+        fill_alpha=0.85,
         fill_color="#e8871e",
         line_color="#e8871e",
     )
@@ -298,39 +298,48 @@ def curve_plot() -> tuple[Any, Any]:
 
 
 def bytes_plot() -> tuple[Any, Any]:
-    from bokeh.models import ColumnDataSource, NumeralTickFormatter
+    from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
     source = ColumnDataSource({"seconds": [], "read": [], "write": []})
     plot = figure(
-        title="bytes per second, asked of the store",
+        title="bytes asked of the store",
         x_axis_label="seconds since the driver's start",
+        y_axis_label="MB per second",
         tools="pan,wheel_zoom,reset",
     )
     plot.line("seconds", "read", source=source, legend_label="read", line_width=2, color="#1f6aa8")
     plot.line("seconds", "write", source=source, legend_label="write", line_width=2, color="#e8871e")
     plot.y_range.start = 0
-    plot.yaxis.formatter = NumeralTickFormatter(format="0.0 b")
     plot.legend.location = "top_left"
+    plot.legend.background_fill_alpha = 0.5
 
     def refresh(page: TrainingPage) -> None:
-        source.data = page.view.bytes_per_s()
+        source.data = page.view.megabytes_per_s()
 
     return plot, refresh
 
 
 def memory_plot() -> tuple[Any, Any]:
-    from bokeh.models import ColumnDataSource, NumeralTickFormatter
+    from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
     source = ColumnDataSource({"worker": [], "memory": [], "budget": [], "colour": []})
     plot = figure(
-        title="resident memory of each worker and its budget", x_axis_label="bytes", y_range=[], tools=""
+        title="resident memory of each worker and its budget", x_axis_label="MiB", y_range=[], tools=""
     )
     plot.hbar("worker", right="memory", height=0.6, source=source, color="colour")
-    plot.scatter("budget", "worker", marker="dash", angle=np.pi / 2, size=30, source=source, color="black")
+    plot.scatter(
+        "budget",
+        "worker",
+        marker="dash",
+        angle=np.pi / 2,
+        size=40,
+        line_width=3,
+        source=source,
+        color="#c0392b",
+    )
     plot.x_range.start = 0
-    plot.xaxis.formatter = NumeralTickFormatter(format="0.0 b")
 
     def refresh(page: TrainingPage) -> None:
         workers = page.workers()
@@ -340,8 +349,8 @@ def memory_plot() -> tuple[Any, Any]:
         over = [w["budget_bytes"] and w["memory_bytes"] > w["budget_bytes"] for w in workers]
         source.data = {
             "worker": names,
-            "memory": [w["memory_bytes"] for w in workers],
-            "budget": [w["budget_bytes"] for w in workers],
+            "memory": [w["memory_bytes"] / 2**20 for w in workers],
+            "budget": [w["budget_bytes"] / 2**20 for w in workers],
             "colour": ["#c0392b" if too_much else "#5a9bcb" for too_much in over],
         }
 

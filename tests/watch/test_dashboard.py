@@ -117,7 +117,7 @@ def test_the_page_draws_what_the_json_says(client, link, recorded):
     columns = {name: source.data[name] for source in sources for name in source.data}
     assert list(columns["objective"]) == [1.25, 0.75, 0.5]
     assert columns["image"][0].shape == (3, 4)
-    assert list(columns["budget"]) == [200 * 2**20]
+    assert list(columns["budget"]) == [200]  # MiB
 
 
 def test_a_monitor_outlives_its_scheduler(recorded):
