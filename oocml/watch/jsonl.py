@@ -34,10 +34,11 @@ class JsonLines:
     """Appends events to a file, a whole line at a time."""
 
     def __init__(self, path: str | PathLike[str], every_task: bool = False) -> None:
+        self.path = Path(path)
         self._every_task = every_task
         self._shares: dict[tuple[str, int, str], WorkerShare] = {}
         # A line torn by a kill is ended, so that it spoils only itself.
-        torn = _ends_torn(Path(path))
+        torn = _ends_torn(self.path)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
         if torn:
             self._file.write("\n")
