@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oocml.cli import verb
 from oocml.cli.verb import Verb
 from oocml.errors import InputError
+
+if TYPE_CHECKING:
+    from oocml.run import Run
 
 
 @click.command(cls=Verb)
@@ -19,13 +22,21 @@ def report(run: str, out: str | None) -> dict[str, Any]:
     """What a run did, with predicted beside measured."""
     from oocml import api
 
-    summary = api.open_run(run).summary()
+    opened = api.open_run(run)
+    summary = opened.summary()
     if out is not None:
-        from oocml.watch.report import write_report
-
-        write_report(run, out)
+        write_html(opened, out)
         summary = {**summary, "report": out}
     return summary
+
+
+def write_html(run: Run, out: str | os.PathLike[str]) -> None:
+    """Write a run's report with its plots; a run without its log of events is told from its ledger alone."""
+    from oocml.watch.report import write_report
+
+    log = run.path / "events.jsonl"
+    known = {name: value for name, value in run.summary().items() if value is not None}
+    write_report(known, run.history, log if log.exists() else (), out)
 
 
 @click.command(cls=Verb)
@@ -38,7 +49,7 @@ def info(path: str, deep: bool) -> dict[str, Any]:
 
     if not os.path.exists(path) and os.path.exists(f"{path}.partial"):
         raise InputError(
-            f"{path} is not whole: making it was interrupted ({path}.partial); run the same command again"
+            f"{path} is not whole: {path}.partial is being made, or was left by an interrupted command; repeat that"
         )
     kind, attrs = read_kind(path)
     if kind == "dataset":

@@ -17,6 +17,7 @@ from oocml.config import format_size
 
 INLINE_ITEMS = 12
 """A list or mapping of more items is summed up by its length when printed for people."""
+SIZE_NAMES = {"bytes", "memory", "task_memory"}
 
 
 @contextmanager
@@ -88,6 +89,10 @@ def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
         click.echo("  ".join(padded).rstrip())
 
 
+def _is_size(name: str) -> bool:
+    return name in SIZE_NAMES or name.endswith("_bytes") or name.startswith("bytes_")
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, Mapping) for v in value)
 
@@ -98,9 +103,7 @@ def _text(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int | float) and (
-        name == "bytes" or name.endswith("_bytes") or name.startswith("bytes_")
-    ):
+    if isinstance(value, int | float) and _is_size(name):
         return format_size(value)
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from oocml.cli import verb
+from oocml.cli.look import write_html
 from oocml.cli.train import progress, resumable
 from oocml.cli.verb import Verb, given
 
@@ -33,7 +34,6 @@ def say(text: str) -> None:
 def quickstart(to: str, **options: Any) -> dict[str, Any]:
     """NEWS20 end to end: fetch, ingest, train, evaluate, report."""
     from oocml import api
-    from oocml.watch.report import write_report
 
     folder = Path(to)
     train_path, test_path = ingest_splits(folder)
@@ -52,7 +52,7 @@ def quickstart(to: str, **options: Any) -> dict[str, Any]:
     say(f"evaluate: on {test_path}")
     scores = run.evaluate(api.open_dataset(test_path))
     report_path = folder / "report.html"
-    write_report(str(run_path), str(report_path))
+    write_html(run, report_path)
     # Both have an objective: the run's own, on its training data, is the one that a quickstart compares.
     return {**scores, **run.summary(), "run": run_path, "report": report_path}
 
