@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from oocml.data import tokens
+from oocml.data.classes import PartMaps, label_maps, number_classes
 from oocml.data.parts import iter_blocks, open_stream, text_parts
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
 from oocml.data.vocabulary import (
@@ -27,7 +28,7 @@ from oocml.data.vocabulary import (
     table_of,
 )
 from oocml.errors import InputError, UsageError
-from oocml.types import Float64Array, Int32Array
+from oocml.types import Int32Array
 
 if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
@@ -196,7 +197,7 @@ class TextReader:
         if like is not None:
             _check_like(like, settings)
         words, names, attrs = self._merge_counts(parts, facts)
-        label_names, labels = _number_classes(names, like)
+        label_names, labels = number_classes(names.words(), like)
         n_cols = self.hashing or 0
         feature_names = None
         if not self.hashing:
@@ -206,12 +207,11 @@ class TextReader:
                 feature_names = choose_words(words, self.min_count, self.max_features)
             n_cols = len(feature_names)
         del words
-        column_map, label_map = _maps(facts, feature_names, label_names, labels)
         return Schema(
             n_cols=n_cols,
-            column_map=column_map,
+            column_map=_column_maps(facts, feature_names),
             label_kind="number" if label_names else "none",
-            label_map=label_map,
+            label_map=label_maps((fact.names.words() for fact in facts), label_names, labels),
             labels=labels if label_names else None,
             label_names=label_names or None,
             feature_names=feature_names,
@@ -241,42 +241,12 @@ class TextReader:
         return words, names, {"n_words_pruned": n_pruned, "n_tokens_crowded": n_crowded}
 
 
-class _PartMaps:
-    """A map per part: what ``Schema.column_map`` and ``label_map`` call."""
-
-    def __init__(self, maps: list[Any]) -> None:
-        self._maps = maps
-
-    def __call__(self, part: int) -> Any:
-        return self._maps[part]
-
-
-def _maps(
-    facts: Iterable[TextFacts], feature_names: list[str] | None, label_names: list[str], labels: Float64Array
-) -> tuple[_PartMaps, _PartMaps]:
-    """The column of each part's words (-1: none) and the label of each part's classes."""
-    columns = None if feature_names is None else table_of(feature_names)
-    classes = table_of(label_names)
-    column_maps: list[Int32Array | None] = []
-    label_maps: list[Float64Array | None] = []
-    for fact in facts:
-        column_maps.append(
-            None if columns is None or fact.words is None else columns.find(fact.words.tokens())
-        )
-        label_maps.append(labels[classes.find(fact.names.tokens())] if label_names else None)
-    return _PartMaps(column_maps), _PartMaps(label_maps)
-
-
-def _number_classes(names: WordTable, like: Dataset | None) -> tuple[list[str], Float64Array]:
-    """Class names and their labels, increasing: the training set's, then new ones in sorted order."""
-    found = sorted(names.words())
-    if like is None or like.label_names is None or like.labels is None:
-        return found, np.arange(len(found), dtype=np.float64)
-    if not found:
-        return [], np.zeros(0)
-    known, labels = like.label_names, np.asarray(like.labels, np.float64)
-    new = sorted(set(found) - set(known))
-    return [*known, *new], np.r_[labels, labels.max(initial=-1) + 1 + np.arange(len(new))]
+def _column_maps(facts: Iterable[TextFacts], feature_names: list[str] | None) -> PartMaps:
+    """The column of each word of each part, -1 for those without one."""
+    if feature_names is None:
+        return PartMaps([])
+    columns = table_of(feature_names)
+    return PartMaps([columns.find(fact.words.tokens()) for fact in facts if fact.words is not None])
 
 
 def _check_like(like: Dataset, settings: dict[str, Any]) -> None:
