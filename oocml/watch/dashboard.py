@@ -95,7 +95,8 @@ class Dashboard:
     def close(self) -> None:
         """Send what is left and end the thread."""
         self._closed.set()
-        self._thread.join()
+        # A scheduler that hangs must not hold up the end of the training; the thread is a daemon.
+        self._thread.join(timeout=5.0)
 
     def _begin(self, run: RunStarted) -> None:
         names = "run model n_rows n_features n_cols nnz n_row_blocks n_col_blocks tasks_per_epoch epochs n_workers "

@@ -120,9 +120,12 @@ def test_the_page_draws_what_the_json_says(client, link, recorded):
     assert list(columns["budget"]) == [200]  # MiB
 
 
-def test_a_monitor_outlives_its_scheduler(recorded):
+def test_without_dasks_dashboard_there_is_json_and_a_monitor_outlives_its_scheduler(recorded):
+    without_page = {"dashboard": False}
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(
+            n_workers=0, processes=False, dashboard_address=":0", scheduler_kwargs=without_page
+        ) as cluster,
         Client(cluster) as client,
     ):
         assert install(client).endswith("/oocml.json")
