@@ -31,6 +31,7 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    "distributed.worker.preload": ["oocml.engine.worker_setup"],
     "distributed.admin.large-graph-warning-threshold": "1GiB",
 }
 
