@@ -170,7 +170,7 @@ class Dataset:
 
     def read_panel(self, p: int) -> Panel:
         """All data of panel ``p``; dense data comes as a `Csr` of its non-zero values."""
-        X = self._read_csr(p) if self.sparse else _csr_of_dense(self.read_dense_panel(p))
+        X = self._read_csr(p) if self.sparse else csr_of_dense(self.read_dense_panel(p))
         lo, hi = self._rows_of(p)
         return Panel(X, self.read_labels(p), self._read("row_ids", slice(lo, hi)))
 
@@ -311,7 +311,8 @@ def stored_bytes(path: str) -> int:
     )
 
 
-def _csr_of_dense(values: Float32Array) -> Csr:
+def csr_of_dense(values: Float32Array) -> Csr:
+    """Non-zero values of a dense array by rows."""
     rows, cols = np.nonzero(values)
     indptr = np.zeros(len(values) + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=len(values)), out=indptr[1:])

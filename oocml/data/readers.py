@@ -38,7 +38,7 @@ READERS = {
     "text": "oocml.data.text:TextReader",
     "npy": "oocml.data.arrays:NpyReader",
     "npz": "oocml.data.arrays:NpzReader",
-    "mtx": "oocml.data.arrays:MtxReader",
+    "mtx": "oocml.data.mtx:MtxReader",
     "anndata": "oocml.data.anndata:AnndataReader",
 }
 """Module and class of each format, imported when asked for."""
@@ -125,6 +125,8 @@ class Totals(NamedTuple):
     """Distinct labels, increasing; None if one isn't an integer or there are more than 2**22 in single-label data."""
     has_qid: bool
     dense: bool
+    n_bad: int = 0
+    """Bad lines, which are no rows."""
 
 
 def _no_map(part: int) -> None:

@@ -56,7 +56,8 @@ class Rows(NamedTuple):
     labels: LabelLists
     qid: Int64Array | None
 
-    def __len__(self) -> int:  # type: ignore[override]
+    @property
+    def n_rows(self) -> int:
         return len(self.key)
 
 
@@ -70,14 +71,16 @@ def rows_of_batches(batches: Sequence[RowBatch], keys: Sequence[UInt64Array], fi
         key=np.concatenate(keys),
         row=np.arange(first_row, first_row + n_rows, dtype=np.int64),
         X=_join_X([b.X for b in batches]),
-        labels=LabelLists(_join_indptr([x.indptr for x in labels]), np.concatenate([x.values for x in labels])),
+        labels=LabelLists(
+            _join_indptr([x.indptr for x in labels]), np.concatenate([x.values for x in labels])
+        ),
         qid=np.concatenate(qids) if with_qid else None,
     )
 
 
 def join_rows(pieces: Sequence[Rows]) -> Rows:
     """Pieces one after another."""
-    qids = [np.full(len(p), -1, np.int64) if p.qid is None else p.qid for p in pieces]
+    qids = [np.full(p.n_rows, -1, np.int64) if p.qid is None else p.qid for p in pieces]
     return Rows(
         key=np.concatenate([p.key for p in pieces]),
         row=np.concatenate([p.row for p in pieces]),
@@ -100,9 +103,7 @@ def sort_rows(rows: Rows) -> Rows:
         X = rows.X[order]
     labels = LabelLists(np.empty_like(rows.labels.indptr), np.empty_like(rows.labels.values))
     gather_lists(order, *rows.labels, *labels)
-    return Rows(
-        rows.key[order], rows.row[order], X, labels, None if rows.qid is None else rows.qid[order]
-    )
+    return Rows(rows.key[order], rows.row[order], X, labels, None if rows.qid is None else rows.qid[order])
 
 
 def write_spill(folder: Path, part: int, number: int, rows: Rows) -> SpillInfo:
@@ -111,7 +112,7 @@ def write_spill(folder: Path, part: int, number: int, rows: Rows) -> SpillInfo:
     info = SpillInfo(
         part=part,
         number=number,
-        n_rows=len(rows),
+        n_rows=rows.n_rows,
         nnz=len(rows.X.data) if isinstance(rows.X, Csr) else 0,
         n_labels=len(rows.labels.values),
         has_qid=rows.qid is not None,

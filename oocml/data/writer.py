@@ -50,8 +50,8 @@ class DatasetWriter:
         indices are positions in the ``labels`` given to `finish`).
     sparse
         False stores one dense float32 array; every panel but the last must then have the same rows.
-    resume
-        Keep what an earlier writer of the same path left behind.
+    lock
+        What `claim` returned, if the partial folder is already this process's; its contents are then kept.
 
     A writer may be pickled to other processes, which may call `write_panel`; only the process that made
     it holds the lock and may call `finish` or `discard`.
@@ -65,7 +65,7 @@ class DatasetWriter:
         label_kind: str,
         sparse: bool = True,
         overwrite: bool = False,
-        resume: bool = False,
+        lock: int | None = None,
     ) -> None:
         if label_kind not in ("none", "number", "sets"):
             raise UsageError(f"label kind {label_kind!r} is none of none, number, sets")
@@ -75,7 +75,7 @@ class DatasetWriter:
         self.sparse = sparse
         self.overwrite = overwrite
         check_target(self.path, overwrite=overwrite)
-        self._lock: int | None = claim(self.partial, resume=resume)
+        self._lock = claim(self.partial, resume=False) if lock is None else lock
         self._store.mkdir(exist_ok=True)
         self._rows.mkdir(exist_ok=True)
         zarr.open_group(str(self._store), mode="a").require_group("panels")
@@ -159,6 +159,7 @@ class DatasetWriter:
         self,
         *,
         n_panels: int,
+        panels: Sequence[int] | None = None,
         attrs: Mapping[str, Any] | None = None,
         labels: npt.ArrayLike | None = None,
         label_names: Sequence[str] | None = None,
@@ -170,6 +171,10 @@ class DatasetWriter:
 
         Parameters
         ----------
+        n_panels
+            How many panels there are.
+        panels
+            Their numbers as written, increasing, if they aren't 0, 1, ...; they are renumbered (sparse data).
         attrs
             Added to the ``oocml`` attributes (``source``, ``sha256``, ``index_base``, ...).
         labels
@@ -180,6 +185,8 @@ class DatasetWriter:
             More arrays for the root group.
         """
         root = zarr.open_group(str(self._store), mode="a")
+        if panels is not None:
+            self._renumber(panels)
         missing = [p for p in range(n_panels) if not self.has_panel(p)]
         if missing:
             raise InputError(
@@ -221,6 +228,17 @@ class DatasetWriter:
         root.attrs["oocml"] = {**facts, **(attrs or {})}
         self._appear()
         return self.path
+
+    def _renumber(self, panels: Sequence[int]) -> None:
+        """Close the gaps. In increasing order every place is free when its turn comes, also when begun again."""
+        for new, old in enumerate(panels):
+            if new != old:
+                for before, after in (
+                    (self._store / f"panels/{old}", self._store / f"panels/{new}"),
+                    (self._rows / f"{old}.npz", self._rows / f"{new}.npz"),
+                ):
+                    if not after.exists() and before.exists():
+                        os.rename(before, after)
 
     def discard(self) -> None:
         """Leave nothing behind."""

@@ -95,3 +95,22 @@ def sort_and_add(indptr, indices, data):  # type: ignore[no-untyped-def]
         start = stop
         indptr[i + 1] = f
     return f
+
+
+@jit
+def sort_sets(indptr, ids):  # type: ignore[no-untyped-def]
+    """Sort the ids of every row in place and drop repetitions. Returns ids left."""
+    # i=row, e=id before, f=id after
+    f = 0
+    start = indptr[0]
+    for i in range(len(indptr) - 1):
+        stop = indptr[i + 1]
+        row = np.sort(ids[start:stop])
+        first = f
+        for e in range(len(row)):
+            if f == first or ids[f - 1] != row[e]:
+                ids[f] = row[e]
+                f += 1
+        start = stop
+        indptr[i + 1] = f
+    return f
