@@ -1,0 +1,260 @@
+"""Stand-ins: datasets of any size with a spec's shape and something planted that its task can learn.
+
+Panels are made one at a time by each worker and written at once, so memory doesn't depend on the size; every row
+follows from (arguments, seed, its number) alone, so neither the number of workers nor their timing matters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from oocml.data import planted_classes
+from oocml.data.dataset import stored_bytes
+from oocml.data.specs import Spec, load_spec
+from oocml.data.writer import DatasetWriter
+from oocml.errors import InputError, UsageError
+from oocml.types import Panel
+
+PANEL_BYTES = 8 << 20
+"""Target size of one panel in memory."""
+MAX_ROWS = MAX_COLS = 2**31 - 1
+"""Column numbers are stored as int32; row numbers are permuted in 62 bits."""
+
+Progress = Callable[[int, int], None]
+"""Called with (rows written, rows in all), from the calling thread."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a stand-in is to look like."""
+
+    rows: int
+    cols: int
+    classes: int
+    nnz_per_row: float
+    dense: bool
+    """Stored as a plain array."""
+    values: str
+    """``"log_counts"`` (1 + ln count) or ``"counts"``; visited columns (see `planted_classes`) ignore it."""
+    normalise: bool
+    """Whether rows have unit length."""
+    exponent: float
+    """Of the power law of feature popularity."""
+
+
+class Planter(Protocol):
+    """Makes the rows of one task. Other tasks join by an entry in `PLANTERS`."""
+
+    label_kind: str
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        """Rows ``lo:hi``."""
+
+    def labels(self) -> Any:
+        """The table of labels, the same for every split."""
+
+
+def synth(
+    spec: str | Path | Spec,
+    out: str | Path,
+    *,
+    rows: int | None = None,
+    cols: int | None = None,
+    classes: int | None = None,
+    nnz_per_row: float | None = None,
+    seed: int = 0,
+    split: str = "train",
+    workers: int = 1,
+    overwrite: bool = False,
+    panel_bytes: int = PANEL_BYTES,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a stand-in for a data set.
+
+    Parameters
+    ----------
+    spec
+        Name of a spec, path of a spec's TOML file, or a `Spec`. Only its shape is used, no data.
+    out
+        The dataset to make. It appears only when whole.
+    rows, cols, classes, nnz_per_row
+        Override the spec's shape. ``nnz_per_row`` is the mean number of stored entries.
+    seed
+        Equal seeds and shapes give equal bytes.
+    split
+        ``"train"`` or ``"test"``: the same planted structure, other rows. Give the splits the same
+        ``cols``, ``classes``, ``nnz_per_row`` and ``seed``. With ``rows`` >= ``classes`` every class
+        occurs in the training split.
+    workers
+        Threads; they change the time only. Memory is about 50 MB per worker at the default panel size.
+    progress
+        Called with (rows written, rows in all) after every panel.
+
+    Returns
+    -------
+    dict
+        The keys of ``oocml ingest --json``.
+
+    Raises
+    ------
+    UsageError
+        If the shape means nothing, or the spec's task has nothing to plant yet.
+    InputError
+        If ``out`` cannot be written.
+    """
+    started = time.perf_counter()
+    spec = spec if isinstance(spec, Spec) else load_spec(spec)
+    if spec.task not in PLANTERS:
+        known = ", ".join(PLANTERS)
+        raise UsageError(
+            f"{spec.name}: no stand-in for {spec.task} yet, only for {known}; take a spec of such a task"
+        )
+    if split not in ("train", "test"):
+        raise UsageError(f"split is {split!r}; it must be train or test")
+    if workers < 1 or panel_bytes < 1:
+        raise UsageError(f"workers is {workers}, panel_bytes {panel_bytes}; both must be at least 1")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it must be 0 or more")
+    given = {"rows": rows, "cols": cols, "classes": classes, "nnz_per_row": nnz_per_row}
+    shape = make_shape(spec, split, given)
+    planter = PLANTERS[spec.task](shape, seed, split)
+    facts = {"spec": spec.name, "split": split, "seed": seed, **asdict(shape)}
+    writer = DatasetWriter(
+        out, n_cols=shape.cols, label_kind=planter.label_kind, sparse=not shape.dense, overwrite=overwrite
+    )
+    try:
+        step = max(1, int(panel_bytes / (8 * shape.nnz_per_row + 24)))
+        n_panels, nnz = _write_panels(writer, planter, shape, step, workers, progress)
+        path = writer.finish(n_panels=n_panels, labels=planter.labels(), attrs={"source": [{"synth": facts}]})
+    except OSError as error:
+        writer.discard()
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        writer.discard()
+        raise
+    return {
+        "kind": "dataset",
+        "n_rows": shape.rows,
+        "n_cols": shape.cols,
+        "nnz": nnz,
+        "n_classes": shape.classes,
+        "n_row_blocks": n_panels,
+        "bytes": stored_bytes(path),
+        "bad_lines": 0,
+        "seconds": time.perf_counter() - started,
+        "whole": True,
+    }
+
+
+def make_shape(spec: Spec, split: str, given: dict[str, Any]) -> Shape:
+    """The spec's shape with what the user gave instead.
+
+    Raises `UsageError` where neither knows a number, or a number is out of range.
+    """
+    n_rows = spec.splits[split].rows if split in spec.splits else None
+    stated = {"rows": n_rows, "cols": spec.cols, "classes": spec.classes, "nnz_per_row": spec.nnz_per_row}
+    shape = {key: stated[key] if value is None else value for key, value in given.items()}
+    for key, value in shape.items():
+        option = f"--{key.replace('_', '-')}"
+        if value is None:
+            raise UsageError(f"{spec.name} states no {key} for its {split} split; give {option}")
+        if not value >= 1:
+            raise UsageError(f"{option} is {value}; it must be at least 1")
+    for key, most in (("rows", MAX_ROWS), ("cols", MAX_COLS)):
+        if shape[key] > most:
+            raise UsageError(f"--{key} is {shape[key]}; at most {most} are possible")
+    cols, entries = int(shape["cols"]), float(shape["nnz_per_row"])
+    if entries > cols:
+        if given["nnz_per_row"] is not None:
+            raise UsageError(
+                f"--nnz-per-row is {entries:g}, but there are {cols} columns; give at most {cols}"
+            )
+        entries = float(cols)
+    values = str(spec.synth.get("values", "log_counts"))
+    if values not in ("log_counts", "counts"):
+        raise InputError(f"{spec.name}: synth.values is {values!r}; it must be log_counts or counts")
+    return Shape(
+        rows=int(shape["rows"]),
+        cols=cols,
+        classes=int(shape["classes"]),
+        nnz_per_row=entries,
+        dense=entries == cols,
+        values=values,
+        normalise=bool(spec.synth.get("normalise", True)),
+        exponent=float(spec.synth.get("exponent", planted_classes.EXPONENT)),
+    )
+
+
+class PlantedClasses:
+    """Rows for classification, see `planted_classes`."""
+
+    label_kind = "number"
+
+    def __init__(self, shape: Shape, seed: int, split: str) -> None:
+        self._classes = shape.classes
+        self._recipe = planted_classes.make_recipe(
+            (shape.rows, shape.cols, shape.classes),
+            shape.nnz_per_row,
+            seed=seed,
+            split=split,
+            exponent=shape.exponent,
+            normalise=shape.normalise,
+            counts=shape.values == "counts",
+        )
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X, y = planted_classes.make_rows(self._recipe, lo, hi)
+        return Panel(X, y, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return np.arange(self._classes, dtype=np.float64)
+
+
+PLANTERS: dict[str, Callable[[Shape, int, str], Planter]] = {"classification": PlantedClasses}
+"""What is planted for each task."""
+
+
+def _write_panels(
+    writer: DatasetWriter, planter: Planter, shape: Shape, step: int, workers: int, progress: Progress | None
+) -> tuple[int, int]:
+    """Make and write all panels, at most one per worker at a time; returns (panels, entries)."""
+
+    def work(p: int) -> tuple[int, int]:
+        lo, hi = p * step, min(shape.rows, (p + 1) * step)
+        panel = planter(lo, hi)
+        if shape.dense:
+            writer.write_dense_panel(p, panel.X.data.reshape(hi - lo, shape.cols), panel, lo)
+        else:
+            writer.write_panel(p, panel)
+        return hi - lo, len(panel.X.data)
+
+    n_panels = -(-shape.rows // step)
+    done = nnz = 0
+    for rows, entries in _each(work, n_panels, workers):
+        done, nnz = done + rows, nnz + entries
+        if progress is not None:
+            progress(done, shape.rows)
+    return n_panels, nnz
+
+
+def _each(work: Callable[[int], tuple[int, int]], n: int, workers: int) -> Iterator[tuple[int, int]]:
+    """Results of ``work(0), ..., work(n - 1)`` as they come, ``workers`` at a time."""
+    if workers == 1:
+        yield from map(work, range(n))
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="synth") as pool:
+        todo = iter(range(n))
+        running: set[Future[tuple[int, int]]] = {pool.submit(work, p) for p in islice(todo, workers)}
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(work, p) for p in islice(todo, len(finished))}
+            for future in finished:
+                yield future.result()
