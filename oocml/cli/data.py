@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from oocml.cli import verb
+from oocml.cli.bars import stages
 from oocml.cli.output import show_table
 from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
@@ -65,7 +66,11 @@ def fetch(name: str, to: str | None) -> dict[str, Any]:
     type=click.FloatRange(min=0, min_open=True),
     help="Mean entries a row (default: the spec's).",
 )
-@click.option("--seed", type=verb.NATURAL, metavar="N", help="Of everything random (default: 0).")
+@click.option(
+    "--split", type=click.Choice(["train", "test"]), help="Same structure, other rows (default: train)."
+)
+@verb.seed
+@verb.workers
 @verb.overwrite
 def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     """Make a stand-in of any size for a data set.
@@ -74,7 +79,10 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     """
     from oocml.data.synth import synth as make
 
-    return make(name, out, **given(**options))
+    with stages() as progress:
+        return make(
+            name, out, progress=lambda done, total: progress("write", done, total), **given(**options)
+        )
 
 
 @click.command(cls=Verb)
@@ -91,7 +99,9 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--max-bad", type=verb.NATURAL, metavar="N", help="Skip and count up to N bad lines (default: 0)."
 )
-@click.option("--header", type=verb.NATURAL, metavar="N", help="Lines to skip at the start of every file.")
+@click.option(
+    "--header", type=verb.NATURAL, metavar="N", help="text: lines to skip at the start of every file."
+)
 @click.option(
     "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
 )
@@ -102,7 +112,13 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--hashing", type=verb.POSITIVE, metavar="N", help="text: hash words to N columns, a power of 2."
 )
+@click.option("--n-cols", type=verb.POSITIVE, metavar="N", help="Columns to make, if more than occur.")
+@click.option("--y", metavar="NAME", help="npy, npz: file of the labels; anndata: column of obs.")
+@click.option("--layer", metavar="NAME", help="anndata: layer to read (default: X).")
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")
+@verb.seed
+@verb.memory
+@verb.workers
 @verb.overwrite
 def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any]:
     """Read text or array files into a dataset.
@@ -116,4 +132,5 @@ def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any
         raise UsageError(f"the last argument is the dataset to write and ends in .zarr, not {out!r}")
     from oocml import api
 
-    return api.ingest(format, sources, out, **given(**options))
+    with stages() as progress:
+        return api.ingest(format, sources, out, progress=progress, **given(**options))

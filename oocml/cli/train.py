@@ -52,7 +52,7 @@ how_long = options(
         help="Stop after so many epochs without a better score.",
     ),
     click.option("--metric", metavar="NAME", help="The score that --valid compares."),
-    click.option("--seed", type=verb.NATURAL, metavar="N", help="Of everything random (default: 0)."),
+    verb.seed,
 )
 where = options(
     verb.memory,

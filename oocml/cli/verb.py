@@ -100,8 +100,9 @@ memory = click.option(
     "--memory", type=SIZE, help="Bound for the whole process tree on this host, for instance 700MiB or 2GiB."
 )
 workers = click.option(
-    "--workers", type=POSITIVE, metavar="N", help="Worker processes (default: one per core that fits)."
+    "--workers", type=POSITIVE, metavar="N", help="Workers (default: one per core that fits)."
 )
+seed = click.option("--seed", type=NATURAL, metavar="N", help="Of everything random (default: 0).")
 at = click.option(
     "--at", type=At(), help="Which epoch's model: best, last or a number (default: best if there is one)."
 )

@@ -113,7 +113,15 @@ def test_ingest_takes_several_sources(run_cli, api):
     assert done.json == {"kind": "dataset", "n_rows": 3}
     ((_, args, options),) = [call for call in api.calls if call[0] == "ingest"]
     assert args == ("libsvm", ["a.svm", "b.svm.gz"], "out.zarr")
+    assert callable(options.pop("progress"))
     assert options == {"max_bad": 2, "keep_order": True}
+
+
+def test_formats_are_those_that_can_be_read():
+    from oocml.cli.data import FORMATS
+    from oocml.data.readers import READERS
+
+    assert set(FORMATS) == set(READERS)
 
 
 def test_specs_are_one_json_object_and_a_table(run_cli):
