@@ -127,14 +127,11 @@ def _events(events: Iterable[Event | Logged] | str | PathLike[str]) -> list[Even
 
 
 def _epoch_rows(history: Sequence[Row], log: Iterable[Event]) -> list[dict[str, Any]]:
-    """The history, with bytes from the last event of each epoch where it has none."""
+    """The history, with what it doesn't hold of the last event of each epoch."""
     told = {event.number: event for event in log if isinstance(event, EpochDone)}
-    rows = []
-    for row in history:
-        event = told.get(row["epoch"])
-        extra = {"read_bytes": event.read_bytes, "write_bytes": event.write_bytes} if event else {}
-        rows.append({**extra, **row})
-    return rows
+    names = ("read_bytes", "write_bytes", "best")
+    extra = {number: {name: getattr(event, name) for name in names} for number, event in told.items()}
+    return [{**extra.get(row["epoch"], {}), **row} for row in history]
 
 
 def _cards(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
