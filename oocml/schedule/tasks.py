@@ -21,7 +21,7 @@ Block = tuple[str, int]
 class Task(NamedTuple):
     """A rectangle of visits that one worker runs: it loads each block once and stores each once."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     """Number within its pass; parts are added up in this order."""
     rows: tuple[int, ...]
     """Row blocks in the order they are visited."""
@@ -90,6 +90,9 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
         rectangles = [[((), tuple(layout.stripe(s)), s) for s in range(layout.n_stripes)]]
     else:
         rectangles = [[((), tuple(range(layout.n_col_blocks)), -1)]]
+    if any(specs[name].kind == "shared" and not specs[name].merge for name in pass_.writes):
+        # every task writes the one block of that array: they take turns
+        rectangles = [[rectangle] for sub_epoch in rectangles for rectangle in sub_epoch]
     numbers = iter(range(sum(map(len, rectangles))))
     return [[Task(next(numbers), *rectangle) for rectangle in sub_epoch] for sub_epoch in rectangles]
 
@@ -97,9 +100,13 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
 _Rectangle = tuple[tuple[int, ...], tuple[int, ...], int]
 
 
-def _rectangles(pass_: Pass, layout: Layout, specs: Specs, rng: np.random.Generator) -> list[list[_Rectangle]]:
+def _rectangles(
+    pass_: Pass, layout: Layout, specs: Specs, rng: np.random.Generator
+) -> list[list[_Rectangle]]:
     bounds = (0, layout.n_row_blocks) if pass_.sweeps > 1 else layout.segment_bounds
-    segments = [tuple(rng.permutation(np.arange(a, b)).tolist()) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    segments = [
+        tuple(rng.permutation(np.arange(a, b)).tolist()) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
     kinds = {specs[name].kind for name in pass_.writes if not specs[name].merge}
     n_segments, n_stripes = len(segments), layout.n_stripes
 
@@ -113,17 +120,15 @@ def _rectangles(pass_: Pass, layout: Layout, specs: Specs, rng: np.random.Genera
         return [[rectangle(r, s) for r in range(n_segments)] for s in rng.permutation(n_stripes).tolist()]
     if "col" in kinds:
         return [[rectangle(r, s) for s in range(n_stripes)] for r in segment_order]
-    if "shared" in kinds:
-        return [[rectangle(r, s)] for r in segment_order for s in range(n_stripes)]
     return [[rectangle(r, s) for r in segment_order for s in range(n_stripes)]]
 
 
 def latin_strata(n_rows: int, n_cols: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
     """Every (row, column) once, as strata in which no row and no column occurs twice (a shuffled Latin square).
 
-        n_rows = n_cols = 3      0 1 2        stratum k holds the cells marked k
-                                 2 0 1
-                                 1 2 0
+    n_rows = n_cols = 3      0 1 2        stratum k holds the cells marked k
+                             2 0 1
+                             1 2 0
     """
     n = max(n_rows, n_cols)
     rows, cols, order = rng.permutation(n), rng.permutation(n), rng.permutation(n)
