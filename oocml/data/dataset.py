@@ -218,7 +218,8 @@ class Dataset:
         read = _read_gcxs if self.sparse else _read_dense
         meta: Any = np.zeros((0, 0), np.float32)
         if self.sparse:
-            meta = sparse.GCXS.from_numpy(meta, compressed_axes=(0,))
+            parts = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64)
+            meta = sparse.GCXS(parts, shape=(0, 0), compressed_axes=(0,))
         return da.map_blocks(
             read, self.path, chunks=(rows, (self.n_cols,)), dtype=np.float32, meta=meta, name=f"X-{id(self)}"
         )

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from oocml.config import parse_size
 from oocml.data import transforms
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import Dataset
@@ -37,6 +38,7 @@ from oocml.data.deal import bucket_cuts, dense_panel_rows, write_splits
 from oocml.data.ingest_tasks import (
     BucketRecord,
     Job,
+    PartFacts,
     PartRecord,
     Plan,
     fit_spill,
@@ -49,6 +51,7 @@ from oocml.data.ingest_tasks import (
 )
 from oocml.data.parts import compression, count_lines
 from oocml.data.readers import Part, Schema, Totals, make_reader
+from oocml.data.source_files import fingerprint, source_bytes
 from oocml.data.writer import MAX_LABELS, DatasetWriter, check_target, claim, partial_of
 from oocml.errors import DoesNotFit, InputError, OocmlError, UsageError
 
@@ -84,7 +87,7 @@ def ingest(
     seed: int = 0,
     n_cols: int | None = None,
     panel_bytes: int = PANEL_BYTES,
-    memory: int | None = None,
+    memory: int | str | None = None,
     workers: int | None = None,
     client: Any = None,
     overwrite: bool = False,
@@ -117,7 +120,7 @@ def ingest(
     panel_bytes
         Size of a panel in memory.
     memory
-        Bytes the whole ingest may use; lowers ``workers``.
+        What the whole ingest may use, in bytes or as ``"700MiB"``; lowers ``workers``.
     workers
         Threads; default: one per CPU.
     client
@@ -214,7 +217,7 @@ class _Run:
                     shutil.rmtree(entry)
                 elif entry.name != "lock":
                     entry.unlink()
-            for name in ("parts", "spills", "maps", "buckets", "hashes"):
+            for name in ("parts", "facts", "spills", "maps", "buckets", "hashes"):
                 (self.work / name).mkdir()
             file.write_text(identity)
         self.job.stop_file.unlink(missing_ok=True)
@@ -222,7 +225,7 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         job, like = self.job, self.like
         return {
-            "sources": [_fingerprint(path) for path in self.paths],
+            "sources": [fingerprint(path) for path in self.paths],
             "like": None if like is None else [like.path, os.stat(f"{like.path}/zarr.json").st_mtime_ns],
             "arguments": [
                 job.format,
@@ -239,7 +242,7 @@ class _Run:
 
     def read(self) -> list[PartRecord]:
         """Read all parts not on record."""
-        total = sum(os.path.getsize(path) for path in self.paths)
+        total = sum(source_bytes(path) for path in self.paths)
         part_bytes = int(np.clip(total // 16, MIN_PART_BYTES, MAX_PART_BYTES))
         self.parts = make_reader(self.job.format, self.job.options).parts(self.paths, part_bytes)
         sources = {path: n for n, path in enumerate(self.paths)}
@@ -274,7 +277,9 @@ class _Run:
         record = min(failed, key=lambda r: r.part)
         part, bad = self.parts[record.part], record.bad
         line = bad.first_line + 1
-        if part.lo and compression(part.path) is None:
+        if bad.unit == "row":
+            line += part.lo
+        elif part.lo and compression(part.path) is None:
             line += count_lines(part.path, part.lo)
             with open(part.path, "rb") as file:
                 file.seek(part.lo - 1)
@@ -282,7 +287,7 @@ class _Run:
         more = ""
         if self.job.max_bad:
             more = f"; more than {self.job.max_bad} bad lines (--max-bad)"
-        return InputError(f"{part.path} line {line}: {bad.first_reason}{more}")
+        return InputError(f"{part.path} {bad.unit} {line}: {bad.first_reason}{more}")
 
     # -- between ----------------------------------------------------------------------------------------
 
@@ -293,7 +298,7 @@ class _Run:
         if not totals.n_rows:
             raise InputError(f"{self.paths[0]} has no rows")
         reader = make_reader(self.job.format, self.job.options)
-        facts = (record.facts for record in records)
+        facts = PartFacts(self.job, len(records))
         schema = _checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)
         for part in self.parts:
             for what, mapping in (("cols", schema.column_map), ("labels", schema.label_map)):
@@ -345,7 +350,7 @@ class _Run:
     def _check_unchanged(self) -> None:
         known = json.loads((self.work / "job.json").read_text())["sources"]
         for path, before in zip(self.paths, known, strict=True):
-            if _fingerprint(path) != before:
+            if fingerprint(path) != before:
                 raise InputError(f"{path} changed while it was read; ingest it again")
 
     def _check_disk(self, n_bytes: int) -> None:
@@ -376,7 +381,7 @@ class _Run:
         panels = [p for record in buckets for p in record.panels]
         hashes = [(self.work / "hashes" / str(n)).read_text() for n in range(len(self.paths))]
         source = [
-            {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": digest}
+            {"name": os.path.basename(path), "bytes": source_bytes(path), "sha256": digest}
             for path, digest in zip(self.paths, hashes, strict=True)
         ]
         fitted = load(self.work / "transform.pickle")
@@ -420,14 +425,18 @@ class _Run:
             pool.shutdown(wait=True)
 
     def _progress_of(self, stage: str, total: int, parts: Sequence[Part]) -> Callable[[int], None]:
-        """A function to call with each part done; a part of unknown length counts as its whole file."""
-        seen = 0
+        """A function to call with each part done, which counts as its share of its source."""
+        length: dict[str, int] = {}
+        for part in parts:
+            length[part.path] = length.get(part.path, 0) + part.hi - part.lo
+        bytes_of = {path: source_bytes(path) for path in length}
+        seen = 0.0
 
         def done(index: int) -> None:
             nonlocal seen
             part = parts[index]
-            seen += part.hi - part.lo if part.hi >= 0 else os.path.getsize(part.path)
-            self.progress(stage, min(seen, total), total)
+            seen += bytes_of[part.path] * (part.hi - part.lo) / length[part.path]
+            self.progress(stage, min(round(seen), total), total)
 
         return done
 
@@ -506,10 +515,11 @@ def _open_like(
     return train
 
 
-def _worker_count(memory: int | None, workers: int | None) -> int:
-    wanted = workers or len(os.sched_getaffinity(0))
+def _worker_count(memory: int | str | None, workers: int | None) -> int:
+    wanted = workers or os.cpu_count() or 1
     if memory is None:
         return wanted
+    memory = parse_size(memory)
     fit = (memory - BASE_BYTES) // WORKER_BYTES
     if fit < 1:
         need = (BASE_BYTES + WORKER_BYTES) >> 20
@@ -517,14 +527,6 @@ def _worker_count(memory: int | None, workers: int | None) -> int:
             f"ingest needs {need} MiB of memory, {memory >> 20} MiB given; raise --memory to {need}MiB"
         )
     return min(wanted, fit)
-
-
-def _fingerprint(path: str) -> list[Any]:
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    return [os.path.abspath(path), stat.st_size, stat.st_mtime_ns]
 
 
 def _unlock(lock: int) -> None:
