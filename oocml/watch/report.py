@@ -222,11 +222,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             lines += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int) and not isinstance(value, bool) and "bytes" in name:
-            lines.append((prefix + name, format_size(value)))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            is_size = "bytes" in name or name.endswith("memory")
+            lines.append((prefix + name, format_size(value) if is_size else f"{value:,}"))
         elif isinstance(value, float):
             lines.append((prefix + name, f"{value:.6g}"))
+        elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 6:
+            lines.append((prefix + name, f"{value[0]}, {value[1]}, ..., {value[-1]} ({len(value)} in all)"))
         else:
-            text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-            lines.append((prefix + name, text if len(text) <= 200 else text[:200] + " ..."))
+            lines.append((prefix + name, str(value)))
     return lines

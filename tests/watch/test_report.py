@@ -22,7 +22,12 @@ SUMMARY = {
     "peak_memory_bytes": 512 * 2**20,
     "planned_memory_bytes": 600 * 2**20,
     "updates_per_s": 40_000.0,
-    "config": {"l2": 1e-5, "solver": "ds"},
+    "config": {
+        "l2": 1e-5,
+        "solver": "ds",
+        "task_memory": 2**27,
+        "layout": {"col_bounds": list(range(0, 90, 10))},
+    },
 }
 
 
@@ -95,6 +100,8 @@ def test_what_exceeds_its_prediction_is_marked(recorded, tmp_path):
 def test_epochs_settings_layout_and_lost_workers_are_there(page):
     assert page.row("2")[:4] == ["2", "12.00", "0.75", "0.7"]
     assert page.row("l2") == ["l2", "1e-05"]
+    assert page.row("task_memory") == ["task_memory", "128 MiB"]
+    assert page.row("layout.col_bounds") == ["layout.col_bounds", "0, 10, ..., 80 (9 in all)"]
     assert page.row("n_row_blocks") == ["n_row_blocks", "3"]
     assert page.row("memory_bytes") == ["memory_bytes", "700 MiB"]
     lost = next(row for row in page.rows if "worker died" in row)
