@@ -1,4 +1,8 @@
-"""Turning small delivered files that no ingest format reads into ``.npz``: arrays ``X``, ``y``, ``label_names``."""
+"""Turning small delivered files that no ingest format reads into ``.npz`` files that it does.
+
+Inside are ``y``, ``label_names`` where classes have names, and the features: as ``X``, or as the members of a scipy
+CSR matrix where many of them are 0.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from oocml.errors import InputError
+
+DENSE_FROM = 0.75
+"""Features are kept as a plain array from this share of non-zero values on."""
 
 
 def convert(kind: str, inputs: Sequence[Path], out: Path, options: Mapping[str, Any]) -> Path:
@@ -29,6 +37,9 @@ def convert(kind: str, inputs: Sequence[Path], out: Path, options: Mapping[str, 
         }
     else:
         arrays = read_table(inputs[0], header=int(options.get("header", 0)))
+    X = arrays["X"]
+    if np.count_nonzero(X) < DENSE_FROM * X.size:
+        arrays = {k: v for k, v in arrays.items() if k != "X"} | _csr_members(X)
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -37,6 +48,13 @@ def convert(kind: str, inputs: Sequence[Path], out: Path, options: Mapping[str, 
     finally:
         partial.unlink(missing_ok=True)
     return out
+
+
+def _csr_members(X: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """What `scipy.sparse.save_npz` would write."""
+    csr = sp.csr_array(X)
+    members = {"indptr": csr.indptr, "indices": csr.indices, "data": csr.data, "shape": np.array(X.shape)}
+    return members | {"format": np.array(b"csr")}
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oocml.data.toml_table import TomlTable
+from oocml.data.transforms import KINDS
 from oocml.errors import InputError, UsageError
 
 TASKS = {
@@ -95,6 +96,9 @@ class IngestOptions:
     format: str
     files: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the format."""
+    transform: str = "none"
+    """What suits the data; a test split gets the training set's by ``like``."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +262,10 @@ def _split(t: TomlTable) -> Split:
 
 def _ingest(t: TomlTable) -> IngestOptions:
     made = IngestOptions(
-        format=t.one_of("format", FORMATS), files=t.texts("files"), options=t.free("options")
+        format=t.one_of("format", FORMATS),
+        files=t.texts("files"),
+        options=t.free("options"),
+        transform=t.one_of("transform", KINDS, default="none"),
     )
     t.done()
     if not made.files:

@@ -6,21 +6,24 @@ follows from (arguments, seed, its number) alone, so neither the number of worke
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from oocml.data import planted_classes
+from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import stored_bytes
 from oocml.data.specs import Spec, load_spec
 from oocml.data.writer import DatasetWriter
-from oocml.errors import InputError, UsageError
+from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.types import Panel
 
 PANEL_BYTES = 8 << 20
@@ -28,8 +31,8 @@ PANEL_BYTES = 8 << 20
 MAX_ROWS = MAX_COLS = 2**31 - 1
 """Column numbers are stored as int32; row numbers are permuted in 62 bits."""
 
-Progress = Callable[[int, int], None]
-"""Called with (rows written, rows in all), from the calling thread."""
+Progress = Callable[[str, int, int], None]
+"""Called with ("write", rows written, rows in all), from the calling thread."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def synth(
     nnz_per_row: float | None = None,
     seed: int = 0,
     split: str = "train",
-    workers: int = 1,
+    workers: int | None = None,
     overwrite: bool = False,
     panel_bytes: int = PANEL_BYTES,
     progress: Progress | None = None,
@@ -94,9 +97,9 @@ def synth(
         ``cols``, ``classes``, ``nnz_per_row`` and ``seed``. With ``rows`` >= ``classes`` every class
         occurs in the training split.
     workers
-        Threads; they change the time only. Memory is about 50 MB per worker at the default panel size.
+        Threads (default: one per CPU); they change the time only. Each holds one panel and its raw tokens.
     progress
-        Called with (rows written, rows in all) after every panel.
+        Called with ("write", rows written, rows in all) after every panel.
 
     Returns
     -------
@@ -109,6 +112,8 @@ def synth(
         If the shape means nothing, or the spec's task has nothing to plant yet.
     InputError
         If ``out`` cannot be written.
+    DoesNotFit
+        If the disk is too small.
     """
     started = time.perf_counter()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
@@ -119,12 +124,14 @@ def synth(
         )
     if split not in ("train", "test"):
         raise UsageError(f"split is {split!r}; it must be train or test")
+    workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1 or panel_bytes < 1:
         raise UsageError(f"workers is {workers}, panel_bytes {panel_bytes}; both must be at least 1")
     if seed < 0:
         raise UsageError(f"seed is {seed}; it must be 0 or more")
     given = {"rows": rows, "cols": cols, "classes": classes, "nnz_per_row": nnz_per_row}
     shape = make_shape(spec, split, given)
+    _check_disk(out, shape)
     planter = PLANTERS[spec.task](shape, seed, split)
     facts = {"spec": spec.name, "split": split, "seed": seed, **asdict(shape)}
     writer = DatasetWriter(
@@ -136,6 +143,10 @@ def synth(
         path = writer.finish(n_panels=n_panels, labels=planter.labels(), attrs={"source": [{"synth": facts}]})
     except OSError as error:
         writer.discard()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DoesNotFit(
+                f"no space left on the disk of {out}; give fewer --rows or another disk"
+            ) from None
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     except BaseException:
         writer.discard()
@@ -238,23 +249,21 @@ def _write_panels(
 
     n_panels = -(-shape.rows // step)
     done = nnz = 0
-    for rows, entries in _each(work, n_panels, workers):
-        done, nnz = done + rows, nnz + entries
-        if progress is not None:
-            progress(done, shape.rows)
+    with ThreadPoolExecutor(workers, thread_name_prefix="synth") as pool:
+        for rows, entries in bounded_map(pool, ((work, p) for p in range(n_panels)), workers):
+            done, nnz = done + rows, nnz + entries
+            if progress is not None:
+                progress("write", done, shape.rows)
     return n_panels, nnz
 
 
-def _each(work: Callable[[int], tuple[int, int]], n: int, workers: int) -> Iterator[tuple[int, int]]:
-    """Results of ``work(0), ..., work(n - 1)`` as they come, ``workers`` at a time."""
-    if workers == 1:
-        yield from map(work, range(n))
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="synth") as pool:
-        todo = iter(range(n))
-        running: set[Future[tuple[int, int]]] = {pool.submit(work, p) for p in islice(todo, workers)}
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, p) for p in islice(todo, len(finished))}
-            for future in finished:
-                yield future.result()
+def _check_disk(out: str | Path, shape: Shape) -> None:
+    folder = Path(out).absolute().parent
+    entry = 4 if shape.dense else 8
+    needed = int(shape.rows * (entry * shape.nnz_per_row + 24))
+    free = shutil.disk_usage(folder).free if folder.is_dir() else needed
+    if needed > free:
+        raise DoesNotFit(
+            f"{out} needs about {needed / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free; "
+            f"give --rows {int(shape.rows * free / needed * 0.9)} or another disk"
+        )

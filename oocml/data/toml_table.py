@@ -39,8 +39,8 @@ class TomlTable:
             self.fail(key, "must not be empty")
         return value.strip()
 
-    def one_of(self, key: str, names: Iterable[str]) -> str:
-        value = self.text(key)
+    def one_of(self, key: str, names: Iterable[str], default: Any = ...) -> str:
+        value = self.text(key, default)
         if value not in names:
             self.fail(key, f"is {value!r}; it must be one of {', '.join(names)}")
         return value

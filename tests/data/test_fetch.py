@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from oocml.data import fetch as module
 from oocml.data.fetch import FetchError, fetch
@@ -169,9 +170,9 @@ def test_installed_package_saves_the_download(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_run", lambda *_: pytest.fail("asked a package client"))
     raw, table = fetch("digits", tmp_path)
     assert module.sha256_of(raw) == load_spec("digits").source.files[0].sha256
+    X = sp.load_npz(table)
+    assert (X.shape, X.nnz) == ((1797, 64), load_spec("digits").nnz)
     with np.load(table) as arrays:
-        assert arrays["X"].shape == (1797, 64)
-        assert np.count_nonzero(arrays["X"]) == load_spec("digits").nnz
         assert set(arrays["y"]) == set(range(10))
 
 
@@ -242,6 +243,14 @@ def test_table_with_named_classes_becomes_arrays(tmp_path: Path):
         np.testing.assert_array_equal(arrays["X"], [[1, 2], [3, 4.5]])
         assert list(arrays["y"]) == [1, 0]
         assert list(arrays["label_names"]) == ["no", "yes"]
+
+
+def test_features_with_many_zeros_are_kept_sparse(tmp_path: Path):
+    (tmp_path / "t.dat").write_text("0,2,0,1\n3,0,0,2\n")
+    made = module.convert("table", [tmp_path / "t.dat"], tmp_path / "t.npz", {})
+    np.testing.assert_array_equal(sp.load_npz(made).toarray(), [[0, 2, 0], [3, 0, 0]])
+    with np.load(made) as arrays:
+        assert "X" not in arrays
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from oocml.data import synth as module
 from oocml.data.dataset import Dataset
 from oocml.data.specs import list_specs, load_spec
 from oocml.data.synth import make_shape, synth
-from oocml.errors import InputError, UsageError
+from oocml.errors import DoesNotFit, InputError, UsageError
+from oocml.kernels import planted_rows
 
 SMALL = {"rows": 900, "cols": 5000, "classes": 30, "nnz_per_row": 25, "panel_bytes": 20_000}
 
@@ -108,7 +110,7 @@ def test_popularity_of_features_follows_its_power_law():
     columns = (ranks * int(recipe.multiplier) + int(recipe.offset)) % 10_000
     by_rank = tokens[columns]
     density = (ranks + planted_classes.OFFSET + 0.5) ** -planted_classes.EXPONENT
-    expected = density / density.sum() * (1 - planted_classes.SIGNAL) * tokens.sum()
+    expected = density / density.sum() * (1 - planted_rows.SIGNAL) * tokens.sum()
     for lo, hi in ((0, 1), (1, 10), (10, 100), (100, 1000)):
         # class tokens are spread over all columns: they add a little, and more further down
         assert by_rank[lo:hi].sum() == pytest.approx(expected[lo:hi].sum(), rel=0.12), (lo, hi)
@@ -213,19 +215,27 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path):
 
 
 def test_progress_counts_rows(tmp_path: Path):
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     make(tmp_path, workers=2, progress=lambda *counts: seen.append(counts))
-    assert seen[-1] == (900, 900)
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == ("write", 900, 900)
+    assert [done for _, done, _ in seen] == sorted({done for _, done, _ in seen})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_failure_leaves_nothing(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("workers", "number", "expected", "says"),
+    [
+        (1, errno.ENOSPC, DoesNotFit, "no space left on the disk of"),
+        (2, errno.EACCES, InputError, "cannot be written: trouble"),
+    ],
+)
+def test_failure_leaves_nothing(
+    tmp_path: Path, workers: int, number: int, expected: type, says: str, monkeypatch: pytest.MonkeyPatch
+):
     real = planted_classes.make_rows
 
     def fail_later(recipe, lo, hi):
         if lo > 300 and hi < 5000:
-            raise OSError(28, "No space left on device")
+            raise OSError(number, "trouble")
         return real(recipe, lo, hi)
 
     synth("news20", tmp_path / "warm", **SMALL)
@@ -236,7 +246,7 @@ def test_failure_leaves_nothing(tmp_path: Path, workers: int, monkeypatch: pytes
     planter = module.PlantedClasses(shape, 0, "train")
     monkeypatch.setitem(module.PLANTERS, "classification", lambda *_: planter)
     monkeypatch.setattr(planted_classes, "make_rows", fail_later)
-    with pytest.raises(InputError, match="cannot be written: No space left on device"):
+    with pytest.raises(expected, match=says):
         synth("news20", tmp_path / "s.zarr", workers=workers, **SMALL)
     assert set(tmp_path.iterdir()) == before
 
@@ -260,6 +270,14 @@ def test_meaningless_argument_is_refused_before_any_work(tmp_path: Path, argumen
     with pytest.raises(UsageError, match=says) as caught:
         synth("news20", tmp_path / "s.zarr", **(SMALL | arguments))
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_small_disk_is_refused_before_any_work(tmp_path: Path):
+    with pytest.raises(
+        DoesNotFit, match=r"needs about \d+.\d GB but .* free; give --rows \d+ or another disk"
+    ):
+        synth("reddit_full", tmp_path / "s.zarr", rows=2**31 - 1, nnz_per_row=1e6)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,7 +311,7 @@ def test_every_classification_spec_has_a_stand_in(name: str, tmp_path: Path):
 )
 def test_shuffle_is_a_permutation_and_shares_cover_every_class(n: int, key: int, rows: int, classes: int):
     n = min(n, 400)
-    assert sorted(planted_classes.shuffled(i, n, np.uint64(key)) for i in range(n)) == list(range(n))
+    assert sorted(planted_rows.shuffled(i, n, np.uint64(key)) for i in range(n)) == list(range(n))
     cdf = planted_classes.class_shares(classes, rows)
     assert cdf[-1] == 1
     assert (np.diff(cdf) > 0).all()
@@ -309,7 +327,7 @@ def test_scattering_takes_each_column_once(n_cols: int, seed: int):
     recipe = planted_classes.make_recipe((10, n_cols, 3), min(n_cols, 2), seed=seed, split="train")
     ranks = range(min(n_cols, 200)) if n_cols < 5000 else [0, 1, n_cols // 2, n_cols - 1]
     arguments = (recipe.n_cols, recipe.multiplier, recipe.offset, 1 / n_cols)
-    got = [int(planted_classes.scattered(r, *arguments)) for r in ranks]
+    got = [int(planted_rows.scattered(r, *arguments)) for r in ranks]
     assert got == [(r * int(recipe.multiplier) + int(recipe.offset)) % n_cols for r in ranks]
 
 
