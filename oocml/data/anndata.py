@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +108,7 @@ class AnndataReader:
         return self._facts
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[ArrayFacts], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
     ) -> Schema:
         return array_schema(parts, facts, totals, like)
 

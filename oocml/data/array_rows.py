@@ -5,14 +5,14 @@ Shared by every format whose source is arrays rather than lines: npy, npz, mtx a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from oocml.data.classes import PartMaps, label_maps, number_classes
+from oocml.data.classes import PartMap, label_maps, no_map, number_classes
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
 from oocml.errors import InputError
 from oocml.types import Csr, Float32Array
@@ -49,6 +49,8 @@ def sparse_batch(M: Any, first: int, labels: LabelLists | None, bad: BadLines, o
     origin
         Number of the part's first row in the file.
     """
+    if M.dtype not in (np.float32, np.float64):
+        M = M.astype(np.float64)
     M.sum_duplicates()
     M.eliminate_zeros()
     data = _as_float32(M.data)
@@ -58,7 +60,7 @@ def sparse_batch(M: Any, first: int, labels: LabelLists | None, bad: BadLines, o
         row_of = np.searchsorted(M.indptr, wrong, side="right") - 1
         for row, at in zip(*np.unique(row_of, return_index=True), strict=True):
             entry = wrong[at]
-            bad.add(first + int(row) - origin, _not_finite(M.data[entry], int(M.indices[entry])))
+            bad.add(first + int(row) - origin, _not_finite(M.data[entry], int(M.indices[entry])), "row")
         rows = np.delete(rows, np.unique(row_of))
         M = sp.csr_matrix((data, M.indices, M.indptr), shape=M.shape)[rows]
         data, labels = M.data, _rows_of(labels, rows)
@@ -79,7 +81,7 @@ def dense_batch(
         wrong = ~np.isfinite(X)
         for row in np.flatnonzero(wrong.any(axis=1)).tolist():
             column = int(np.argmax(wrong[row]))
-            bad.add(first + row - origin, _not_finite(values[row, column], column))
+            bad.add(first + row - origin, _not_finite(values[row, column], column), "row")
         rows = np.flatnonzero(~wrong.any(axis=1))
         X, labels = X[rows], _rows_of(labels, rows)
     return RowBatch(X, first + rows, labels)
@@ -103,15 +105,16 @@ def check_matrix(shape: Sequence[int], what: str) -> tuple[int, int]:
 
 
 def array_schema(
-    parts: Sequence[Part], facts: Iterable[ArrayFacts], totals: Totals, like: Dataset | None
+    parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
 ) -> Schema:
-    """The schema of all parts. Goes through ``facts`` twice."""
+    """The schema of all parts."""
     path, fact, found = _agreed(parts, facts)
     if like is not None and like.n_cols != fact.n_cols:
         raise InputError(
             f"{path} has {fact.n_cols} columns, the training set {like.path} has {like.n_cols}; they must agree"
         )
-    kind, maps = "none", PartMaps([])
+    kind = "none"
+    maps: PartMap = no_map
     labels: Any = None
     names: Sequence[str] | None = None
     if fact.labelled:
@@ -120,7 +123,7 @@ def array_schema(
         )
         if fact.class_names is not None:
             names, labels = number_classes(found, like)
-            maps = label_maps((of_part.class_names or [] for of_part in facts), names, labels)
+            maps = label_maps(lambda part: facts[part].class_names or [], names, labels)
         elif fact.n_label_columns:
             labels = np.arange(fact.n_label_columns, dtype=np.int64)
         names = names or fact.label_names
@@ -141,7 +144,7 @@ def array_schema(
     )
 
 
-def _agreed(parts: Sequence[Part], facts: Iterable[ArrayFacts]) -> tuple[str, ArrayFacts, list[str]]:
+def _agreed(parts: Sequence[Part], facts: Sequence[ArrayFacts]) -> tuple[str, ArrayFacts, list[str]]:
     """A source and its facts that all parts agree with, and the class names of all."""
     first: tuple[str, ArrayFacts] | None = None
     found: dict[str, None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +55,6 @@ class NpyReader:
             check_dtype(X.dtype, path)
             n_rows, n_cols = check_matrix(X.shape, path)
             parts += row_parts(len(parts), path, n_rows, 4 * n_cols * n_rows, part_bytes)
-            X.close()
             if self._y is not None:
                 ArrayLabels(open_npy(self._y), n_rows)
         return parts
@@ -65,14 +64,13 @@ class NpyReader:
         n_rows, n_cols = check_matrix(X.shape, part.path)
         labels = None if self._y is None else ArrayLabels(open_npy(self._y), n_rows)
         yield from dense_rows(X, labels, part, bad)
-        X.close()
         self._facts = facts_of(n_cols, labels)
 
     def facts(self) -> ArrayFacts | None:
         return self._facts
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[ArrayFacts], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
     ) -> Schema:
         return array_schema(parts, facts, totals, like)
 
@@ -101,11 +99,11 @@ class NpzReader:
         check_single(paths, self._y)
         parts: list[Part] = []
         for path in paths:
-            file = NpzFile(path)
-            layout = _layout(file)
-            n_rows, n_cols = _shape(file, layout)
-            self._labels(file, n_rows)
-            data = file.array("X" if layout == "dense" else "data")
+            with NpzFile(path) as file:
+                layout = _layout(file)
+                n_rows, n_cols = _shape(file, layout)
+                self._labels(file, n_rows)
+                data = file.array("X" if layout == "dense" else "data")
             check_dtype(data.dtype, data.path)
             n_bytes = 4 * n_rows * n_cols if layout == "dense" else 8 * len(data)
             if layout in ("csc", "coo") or not data.random_access:
@@ -114,7 +112,10 @@ class NpzReader:
         return parts
 
     def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch]:
-        file = NpzFile(part.path)
+        with NpzFile(part.path) as file:
+            yield from self._read(file, part, bad)
+
+    def _read(self, file: NpzFile, part: Part, bad: BadLines) -> Iterator[RowBatch]:
         layout = _layout(file)
         n_rows, n_cols = _shape(file, layout)
         labels = self._labels(file, n_rows)
@@ -130,7 +131,6 @@ class NpzReader:
         self._facts = facts_of(n_cols, labels)._replace(
             label_names=_names(file, "label_names"), feature_names=_names(file, "feature_names", n_cols)
         )
-        file.close()
 
     def _labels(self, file: NpzFile, n_rows: int) -> ArrayLabels | None:
         if self._y is not None:
@@ -141,7 +141,7 @@ class NpzReader:
         return self._facts
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[ArrayFacts], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
     ) -> Schema:
         return array_schema(parts, facts, totals, like)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
 
 
-class PartMaps:
-    """A map per part: what ``Schema.column_map`` and ``Schema.label_map`` call. None for parts it doesn't have."""
+PartMap = Callable[[int], Any]
+"""A map per part: what ``Schema.column_map`` and ``Schema.label_map`` are. None for a part that needs none."""
 
-    def __init__(self, maps: list[Any]) -> None:
-        self._maps = maps
 
-    def __call__(self, part: int) -> Any:
-        return self._maps[part] if part < len(self._maps) else None
+def no_map(part: int) -> None:
+    """No part needs a map."""
+    del part
 
 
 class ClassNumbers:
@@ -60,7 +59,11 @@ def number_classes(found: Iterable[str], like: Dataset | None) -> tuple[list[str
     return [*like.label_names, *new], np.r_[labels, labels.max(initial=-1) + 1 + np.arange(len(new))]
 
 
-def label_maps(of_part: Iterable[Iterable[str]], names: list[str], labels: Float64Array) -> PartMaps:
-    """The label of each class of each part, given the parts' own lists of classes."""
+def label_maps(classes_of: Callable[[int], list[str]], names: list[str], labels: Float64Array) -> PartMap:
+    """The label of each class of a part, given each part's own list of classes."""
     label_of = dict(zip(names, labels.tolist(), strict=True))
-    return PartMaps([np.array([label_of[name] for name in own], np.float64) for own in of_part])
+
+    def labels_of(part: int) -> Float64Array:
+        return np.array([label_of[name] for name in classes_of(part)], np.float64)
+
+    return labels_of

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from oocml.data import transforms
 from oocml.data.dataset import csr_of_dense
 from oocml.data.deal import deal_keys, read_splits
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, TooManyBad, make_reader
+from oocml.data.source_files import iter_files
 from oocml.data.spill import (
     Rows,
     SpillInfo,
@@ -85,7 +86,6 @@ class PartRecord:
     bad: BadLines
     too_many_bad: bool
     spills: list[SpillInfo]
-    facts: Any
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,22 @@ class BucketRecord:
     panels: list[int]
     dropped: int
     """Entries dropped because their column is unknown."""
+
+
+class PartFacts(Sequence[Any]):
+    """What each part's reader knows of it, read from disk when asked for."""
+
+    def __init__(self, job: Job, n_parts: int) -> None:
+        self._job = job
+        self._n_parts = n_parts
+
+    def __len__(self) -> int:
+        return self._n_parts
+
+    def __getitem__(self, part: Any) -> Any:
+        if not 0 <= part < self._n_parts:
+            raise IndexError(part)
+        return load(self._job.record("facts", part))
 
 
 def save(path: Path, value: Any) -> None:
@@ -181,8 +197,9 @@ def read_part(job: Job, part: Part, source: int) -> PartRecord:
             spill()
     except TooManyBad:
         too_many = True
-    record = tally.record(part.index, bad, too_many, spills, reader.facts())
+    record = tally.record(part.index, bad, too_many, spills)
     if not too_many:
+        save(job.record("facts", part.index), reader.facts())
         save(job.record("parts", part.index), record)
     return record
 
@@ -220,9 +237,7 @@ class _PartTally:
             whole = bool((new == np.rint(new)).all())
             self.labels = np.union1d(self.labels, new) if whole else None
 
-    def record(
-        self, part: int, bad: BadLines, too_many: bool, spills: list[SpillInfo], facts: Any
-    ) -> PartRecord:
+    def record(self, part: int, bad: BadLines, too_many: bool, spills: list[SpillInfo]) -> PartRecord:
         return PartRecord(
             part=part,
             n_rows=self.n_rows,
@@ -236,7 +251,6 @@ class _PartTally:
             bad=bad,
             too_many_bad=too_many,
             spills=spills,
-            facts=facts,
         )
 
 
@@ -261,10 +275,11 @@ def hash_source(job: Job, number: int, path: str) -> None:
     if record.exists():
         return
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(HASH_BYTES):
-            check_going_on(job)
-            digest.update(piece)
+    for name in iter_files(path):
+        with open(name, "rb", buffering=0) as file:
+            while piece := file.read(HASH_BYTES):
+                check_going_on(job)
+                digest.update(piece)
     temporary = record.with_suffix(".tmp")
     temporary.write_text(digest.hexdigest())
     os.replace(temporary, record)

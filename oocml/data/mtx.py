@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -115,7 +115,7 @@ class MtxReader:
         return self._facts
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[ArrayFacts], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
     ) -> Schema:
         return array_schema(parts, facts, totals, like)
 

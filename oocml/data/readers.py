@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -96,14 +96,17 @@ class BadLines:
     first_line: int = -1
     """Line of the first bad one, from 0, counted from the part's first line."""
     first_reason: str = ""
+    unit: str = "line"
+    """What ``first_line`` counts."""
 
-    def add(self, line: int, reason: str) -> None:
+    def add(self, line: int, reason: str, unit: str = "line") -> None:
         """Note a bad line (from 0, counted from the part's first line); it is skipped unless over the limit.
 
-        ``reason`` is what is wrong with it, for instance "value 'nan' is not finite".
+        ``reason`` is what is wrong with it, for instance "value 'nan' is not finite". ``unit`` is "row" for formats
+        whose parts are ranges of rows.
         """
         if self.count == 0:
-            self.first_line, self.first_reason = line, reason
+            self.first_line, self.first_reason, self.unit = line, reason, unit
         self.count += 1
         if self.count > self.limit:
             raise TooManyBad
@@ -178,9 +181,9 @@ class Reader(Protocol):
         """What ``merge`` must know of the part just read (picklable and small), or None."""
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[Any], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[Any], totals: Totals, like: Dataset | None
     ) -> Schema:
-        """The schema of everything. ``facts`` yields each part's facts in order, one at a time."""
+        """The schema of everything. ``facts`` reads each part's facts from disk when asked for them."""
 
 
 def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A002

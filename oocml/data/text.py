@@ -10,13 +10,13 @@ There is no quoting: a text file with quoted fields is a csv file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from oocml.data import tokens
-from oocml.data.classes import PartMaps, label_maps, number_classes
+from oocml.data.classes import PartMap, label_maps, no_map, number_classes
 from oocml.data.parts import iter_blocks, open_stream, text_parts
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
 from oocml.data.vocabulary import (
@@ -189,9 +189,9 @@ class TextReader:
         return self._facts
 
     def merge(
-        self, parts: Sequence[Part], facts: Iterable[TextFacts], totals: Totals, like: Dataset | None
+        self, parts: Sequence[Part], facts: Sequence[TextFacts], totals: Totals, like: Dataset | None
     ) -> Schema:
-        """Choose the vocabulary and number the classes. Goes through ``facts`` twice."""
+        """Choose the vocabulary and number the classes. Words are mapped part by part."""
         del totals
         settings = {"min_token": self.min_token, "hashing": self.hashing}
         if like is not None:
@@ -211,7 +211,7 @@ class TextReader:
             n_cols=n_cols,
             column_map=_column_maps(facts, feature_names),
             label_kind="number" if label_names else "none",
-            label_map=label_maps((fact.names.words() for fact in facts), label_names, labels),
+            label_map=label_maps(lambda part: facts[part].names.words(), label_names, labels),
             labels=labels if label_names else None,
             label_names=label_names or None,
             feature_names=feature_names,
@@ -220,7 +220,7 @@ class TextReader:
         )
 
     def _merge_counts(
-        self, parts: Sequence[Part], facts: Iterable[TextFacts]
+        self, parts: Sequence[Part], facts: Sequence[TextFacts]
     ) -> tuple[WordTable, WordTable, dict[str, int]]:
         """Words and classes of all parts, and how many were lost to the bounds."""
         words, names = WordTable(), WordTable()
@@ -241,12 +241,17 @@ class TextReader:
         return words, names, {"n_words_pruned": n_pruned, "n_tokens_crowded": n_crowded}
 
 
-def _column_maps(facts: Iterable[TextFacts], feature_names: list[str] | None) -> PartMaps:
-    """The column of each word of each part, -1 for those without one."""
+def _column_maps(facts: Sequence[TextFacts], feature_names: list[str] | None) -> PartMap:
+    """The column of each word of a part, -1 for those without one."""
     if feature_names is None:
-        return PartMaps([])
+        return no_map
     columns = table_of(feature_names)
-    return PartMaps([columns.find(fact.words.tokens()) for fact in facts if fact.words is not None])
+
+    def columns_of(part: int) -> Int32Array | None:
+        words = facts[part].words
+        return None if words is None else columns.find(words.tokens())
+
+    return columns_of
 
 
 def _check_like(like: Dataset, settings: dict[str, Any]) -> None:

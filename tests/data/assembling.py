@@ -35,7 +35,7 @@ class Assembled:
             max_index=int(indices.max(initial=-1)),
             n_labels=0,
             max_labels=0,
-            labels=None,
+            labels=np.unique(np.concatenate([np.zeros(0)] + [b.labels.values for b in batches if b.labels])),
             has_qid=False,
             dense=self.dense,
         )
