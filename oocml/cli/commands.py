@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 
@@ -69,12 +68,17 @@ for command in (
     app.add_command(command)
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main() -> int:
+    """The console script."""
+    # SIGTERM ends a run as Ctrl-C does: resumable, with its workers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(sys.argv[1:])
+
+
+def run(args: Sequence[str]) -> int:
     """Run one verb and return its exit code."""
-    args = list(sys.argv[1:] if args is None else args)
-    _stop_as_if_by_keyboard()
     try:
-        result = app.main(args, prog_name="oocml", standalone_mode=False)
+        result = app.main(list(args), prog_name="oocml", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -119,9 +123,3 @@ def _one_line(error: BaseException) -> str:
 
 def _place(error: OSError) -> str:
     return str(error.filename) if error.filename is not None else "(no file named)"
-
-
-def _stop_as_if_by_keyboard() -> None:
-    """Let SIGTERM end a run as Ctrl-C does: resumable, with its workers."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import oocml
-from oocml.cli import main
+from oocml.cli import run
 
 
 class Output(NamedTuple):
@@ -27,18 +27,17 @@ class Output(NamedTuple):
         return json.loads(self.out)
 
 
-@pytest.fixture
-def run_cli(monkeypatch) -> Callable[..., Output]:
+def call(*args: object) -> Output:
     """Call ``oocml`` in this process with the given arguments."""
-    monkeypatch.setattr("oocml.cli.commands._stop_as_if_by_keyboard", lambda: None)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([str(arg) for arg in args])
+    return Output(code, out.getvalue(), err.getvalue())
 
-    def run(*args: str) -> Output:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(arg) for arg in args])
-        return Output(code, out.getvalue(), err.getvalue())
 
-    return run
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., Output]:
+    return call
 
 
 @dataclass
@@ -70,9 +69,9 @@ class FakeApi:
 @pytest.fixture
 def api(monkeypatch) -> FakeApi:
     fake = FakeApi()
-    run = FakeApi(fake.calls, fake.answers)
+    opened = FakeApi(fake.calls, fake.answers)
     for name in ("train", "resume", "open_run"):
-        fake.answers[name] = run
+        fake.answers[name] = opened
     fake.answers["open_dataset"] = lambda path: f"<dataset {path}>"
     fake.answers["plan"] = SimpleNamespace(to_dict=lambda: fake.answers["to_dict"])
     fake.answers["to_dict"] = {"fits": True, "bytes_total": 2**20}

@@ -124,7 +124,7 @@ def test_json_is_the_only_thing_on_stdout():
     code = """
 import os, subprocess, sys, types
 import oocml
-from oocml.cli import main
+from oocml.cli import run
 api = types.ModuleType("oocml.api")
 class Run:
     def summary(self):
@@ -134,7 +134,7 @@ class Run:
         return {"objective": float("nan"), "epochs": 3}
 api.open_run = lambda path: Run()
 sys.modules["oocml.api"] = oocml.api = api
-sys.exit(main(["report", "r.zarr", "--json"]))
+sys.exit(run(["report", "r.zarr", "--json"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"objective": None, "epochs": 3}
@@ -155,7 +155,8 @@ def slow(*args, **options):
 api.train = slow
 sys.modules["oocml.api"] = oocml.api = api
 train.progress = lambda: ()
-sys.exit(main(["train", "mlr", "d.zarr", sys.argv[1]]))
+sys.argv[1:] = ["train", "mlr", "d.zarr", sys.argv[1]]
+sys.exit(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
