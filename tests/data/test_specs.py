@@ -200,3 +200,8 @@ def test_summary_is_plain():
     line = load_spec("reddit_full").summary()
     assert (line["rows"], line["cols"], line["classes"]) == (211_532_359, 1_348_182, 33_225)
     assert line["thesis"] == "Reddit-Full"
+
+
+def test_page_on_data_sets_lists_every_spec():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert [name for name in list_specs() if f"| `{name}`" not in page] == []
