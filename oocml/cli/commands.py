@@ -89,7 +89,8 @@ def run(args: Sequence[str]) -> int:
         line, code = describe(error)
         click.echo(f"error: {line}", err=True)
         if "--json" in args:
-            click.echo(to_json({"error": line, "exit_code": code}))
+            refused = {"fits": False} if isinstance(error, DoesNotFit) else {}
+            click.echo(to_json({"error": line, "exit_code": code, **refused}))
         return code
 
 

@@ -56,4 +56,22 @@ def info(path: str, deep: bool) -> dict[str, Any]:
         return api.open_dataset(path).info(deep=deep)
     if kind == "run":
         return api.open_run(path).info(deep=deep)
-    return {"path": path, **attrs}
+    return {"kind": kind, "path": path, **attrs, **list_arrays(path)}
+
+
+def list_arrays(path: str) -> dict[str, Any]:
+    """Names, shapes and types of the arrays in an export or in predictions."""
+    import zarr
+
+    members = sorted(zarr.open_group(path, mode="r").members(max_depth=None))
+    arrays = [
+        {
+            "name": name,
+            "shape": list(member.shape),
+            "dtype": str(member.dtype),
+            "bytes": member.nbytes_stored(),
+        }
+        for name, member in members
+        if isinstance(member, zarr.Array)
+    ]
+    return {"bytes": sum(array["bytes"] for array in arrays), "arrays": arrays}

@@ -100,7 +100,6 @@ def test_train_and_report_print_the_keys_of_the_design(answer, dataset, tmp_path
     assert trained.keys() >= TRAIN_KEYS
     assert [epoch["epoch"] for epoch in trained["history"]] == [1, 2, 3]
     assert trained["config"]["settings"]["by"] == 0.25
-    assert trained["peak_memory_bytes"] <= trained["planned_memory_bytes"]
     page = tmp_path / "report.html"
     reported = answer("report", run, "--out", page)
     assert {name: reported[name] for name in TRAIN_KEYS} == {name: trained[name] for name in TRAIN_KEYS}
@@ -112,6 +111,16 @@ def test_progress_is_one_plain_line_an_epoch_on_stderr(run_cli, dataset, tmp_pat
     epochs = [line for line in done.err.splitlines() if line.startswith("epoch=")]
     assert [line.split()[0] for line in epochs] == ["epoch=1/2", "epoch=2/2"]
     assert "objective=" in epochs[0]
+
+
+def test_export_is_described_by_its_arrays(answer, run, tmp_path):
+    exported = answer("export", run, tmp_path / "w.zarr")
+    told = answer("info", exported["out"])
+    assert told["kind"] == "export"
+    arrays = {array["name"]: (array["shape"], array["dtype"]) for array in told["arrays"]}
+    assert arrays["V"] == ([13], "float64")
+    assert arrays["U"] == ([240], "float64")
+    assert told["bytes"] > 0
 
 
 def test_plan_prints_the_keys_of_the_design_and_writes_nothing(answer, dataset):
