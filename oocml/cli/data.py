@@ -80,9 +80,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     from oocml.data.synth import synth as make
 
     with stages() as progress:
-        return make(
-            name, out, progress=lambda done, total: progress("write", done, total), **given(**options)
-        )
+        return make(name, out, progress=progress, **given(**options))
 
 
 @click.command(cls=Verb)

@@ -44,6 +44,8 @@ class Recipe(NamedTuple):
 
     n_rows: int
     n_cols: int
+    keep_first: bool
+    """Whether the first row of each class keeps its label, so that none goes missing: in the training split."""
     stream: np.uint64
     """Seed of the split's rows."""
     structure: np.uint64
@@ -89,6 +91,7 @@ def make_recipe(
     recipe = Recipe(
         n_rows=rows,
         n_cols=cols,
+        keep_first=split == "train",
         stream=streams[0],
         structure=structure,
         class_cdf=class_shares(classes, rows if split == "train" else None),

@@ -55,7 +55,7 @@ def draw_classes(recipe, lo, y, classes):
     """Class of each row, and its label, which is another's with probability LABEL_NOISE.
 
     Rows take the midpoints of ``n_rows`` equal parts of [0, 1] in shuffled order, so that each class gets its
-    share of rows to within one. The first row of each class keeps its label: none goes missing.
+    share of rows to within one. Where the recipe says so, the first row of each class keeps its label.
     """
     n = recipe.n_rows
     n_classes = len(recipe.class_cdf)
@@ -67,7 +67,7 @@ def draw_classes(recipe, lo, y, classes):
         z = mix(recipe.stream ^ mix(_U(lo + i) * _GOLDEN + _U(1)))
         if np.int64(z >> _U(11)) * _TO_UNIT < LABEL_NOISE:
             before = np.searchsorted(recipe.class_cdf, (place - 0.5) / n)
-            if place > 0 and before == k:
+            if not recipe.keep_first or (place > 0 and before == k):
                 other = np.int64(mix(z) >> _U(11)) * _TO_UNIT
                 y[i] = recipe.class_ids[min(np.searchsorted(recipe.class_cdf, other), n_classes - 1)]
 

@@ -174,6 +174,15 @@ def test_many_classes_with_few_rows_each_can_be_learnt():
     assert accuracy > 10 * np.bincount(y).max() / rows
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_share_of_labels_drawn_at_random_is_as_stated(split: str):
+    recipe = planted_classes.make_recipe((4000, 5000, 1000), 5, seed=0, split=split)
+    y, classes = np.empty(4000), np.empty(4000, np.int64)
+    planted_rows.draw_classes(recipe, 0, y, classes)
+    share = planted_rows.LABEL_NOISE * (0.75 if split == "train" else 1)  # a quarter are first of their class
+    assert np.mean(y != classes) == pytest.approx(share, abs=0.01)
+
+
 @pytest.mark.parametrize("name", ["clef", "digits"])
 def test_dense_specs_can_be_learnt(name: str):
     neighbors = pytest.importorskip("sklearn.neighbors")
