@@ -154,7 +154,9 @@ class ObsColumn:
         self._categories: Any = None
         if encoding == "categorical":
             self._values = ChunkedArray(column["codes"], where)
-            self._categories = np.asarray(column["categories"][:])
+            categories = column["categories"]
+            values = categories["values"] if isinstance(categories, zarr.Group) else categories
+            self._categories = np.asarray(values[:])
         elif encoding.startswith("nullable"):
             self._values = ChunkedArray(column["values"], where)
             self._mask = ChunkedArray(column["mask"], where)
@@ -182,8 +184,13 @@ class ObsColumn:
             numbers = values.astype(np.float64)
         else:
             self._text = True
-            numbers = self._classes.of(np.where(given, values.astype(str), ""))
+            numbers = self._classes.of(np.where(given, _as_text(values), ""))
         return one_each(np.where(given, numbers, np.nan))
+
+
+def _as_text(values: Any) -> Any:
+    """As fixed-width text, whatever kind of strings Zarr made of them."""
+    return np.array(["" if value is None else str(value) for value in values.tolist()])
 
 
 def _open(path: str) -> Any:
