@@ -1,0 +1,355 @@
+"""Multinomial logistic regression: the fused DS-MLR visit and its companions.
+
+A visit sees a panel of rows and a block of classes. Given log a_i = -log sum_k exp(z_ik) of the last epoch, the loss
+of row i is a sum over classes, exp(z_ik + log a_i) - t_ik z_ik with z_ik = x_i . w_k + c_k and t_i the row's labels
+as a distribution; so every class block can be visited on its own.
+Maths: docs/design.md on DS-MLR; Raman et al., "DS-MLR", KDD 2019; the step is an implicit one (Kulis and Bartlett
+2010), exact for classes with t > 0 and linearised for the others.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from oocml.kernels.exp import exp32
+from oocml.kernels.jit import jit
+from oocml.kernels.prefetch import prefetch
+from oocml.kernels.topk import rank_scores
+from oocml.types import Float32Array, Int32Array, Int64Array
+
+CHUNK = np.uint64(512)
+"""Classes handled at a time: a row's scores and gradients stay in the first-level cache."""
+LINE = np.uint64(16)
+"""Floats in a cache line."""
+NEWTON_STEPS = 5
+EMPTY = np.float32(-1e30)
+"""Maximum of no scores; -inf would make inf - inf."""
+
+_ZERO = np.float32(0)
+_ONE = np.float32(1)
+# class indices are unsigned: a signed c0 + k could wrap around for all that numba knows, and would not vectorise
+_FIRST = np.uint64(0)
+
+
+class LabelledRows(NamedTuple):
+    """A panel as the kernels read it: rows in CSR, and each row's labels."""
+
+    indptr: Int64Array
+    indices: Int32Array
+    data: Float32Array
+    label_indptr: Int64Array
+    """Shape (n_rows + 1,). A row without labels takes no part in training."""
+    labels: Int64Array
+    """Class numbers; negative ones were never seen in training and match nothing."""
+    weight: Float32Array
+    """Shape (n_rows,): 1 / number of labels, the probability of each of them."""
+
+
+class ClassBlock(NamedTuple):
+    """The parameters of a range of classes."""
+
+    W: Float32Array
+    """Shape (n_features, n_classes of the block)."""
+    intercept: Float32Array
+    """Shape (n_classes of the block,)."""
+    lo: int
+    """Number of the block's first class."""
+
+
+class RowState(NamedTuple):
+    log_a: Float32Array
+    """Shape (n_rows,): minus the log-sum-exp of the row's scores, as of the last epoch."""
+    r: Float32Array
+    """Shape (n_rows,): sum_j d_j x_ij^2, how far a unit step moves the row's own score."""
+
+
+class Step(NamedTuple):
+    d: Float32Array
+    """Shape (n_features,): relative step per feature."""
+    decay: Float32Array
+    """Shape (n_features,): d_j l2 N / n_j, which makes L2 shrinkage unbiased when only visited features shrink."""
+    eta: np.float32
+    d_intercept: np.float32
+    """Relative step of the intercept; 0 where there is none."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+def largest(S, n):
+    """Largest of S[:n]. Assumes no NaN (the exponentials that follow carry it on), so that it vectorises."""
+    best = np.float32(-3e38)
+    for k in range(n):
+        best = max(best, S[k])
+    return best
+
+
+@jit
+def merge_lse(lse, i, m, s):
+    """Add s * exp(m) to the sum that lse[i] = (maximum, sum of exp(. - maximum)) stands for."""
+    if m > lse[i, 0]:
+        lse[i, 1] = lse[i, 1] * np.exp(lse[i, 0] - m) + s
+        lse[i, 0] = m
+    else:
+        lse[i, 1] += s * np.exp(m - lse[i, 0])
+
+
+@jit
+def add_scores(lse, i, S, n):
+    """Merge the scores S[:n] into the log-sum-exp of row i."""
+    m = largest(S, n)
+    s = _ZERO
+    for k in range(n):
+        s += exp32(S[k] - m)
+    merge_lse(lse, i, m, s)
+
+
+@jit
+def score_row(rows, i, W, offset, c0, n, S):
+    """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n].
+
+    Four features at a time: S is then read and written a quarter as often, and the chain of additions is shorter.
+    """
+    # e=nonzero, j*=column, k=class of the chunk
+    indices, data = rows.indices, rows.data
+    for k in range(n):
+        S[k] = offset[c0 + k]
+    e, stop = rows.indptr[i], rows.indptr[i + 1]
+    while e + 3 < stop:
+        j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
+        x0, x1, x2, x3 = data[e], data[e + 1], data[e + 2], data[e + 3]
+        for k in range(n):
+            S[k] += (x0 * W[j0, c0 + k] + x1 * W[j1, c0 + k]) + (x2 * W[j2, c0 + k] + x3 * W[j3, c0 + k])
+        e += 4
+    while e < stop:
+        j0, x0 = indices[e], data[e]
+        for k in range(n):
+            S[k] += x0 * W[j0, c0 + k]
+        e += 1
+
+
+@jit
+def prefetch_row(W, j, c0, n):
+    for k in range(c0, c0 + n, LINE):
+        prefetch(W, np.intp(j), np.intp(k))
+
+
+@jit
+def update_row(rows, i, W, c0, n, E, step, following, next_c0):
+    """W[j, c0:c0 + n] <- (1 - decay_j) W[j, ...] + d_j x_ij E for the features of row i, two at a time.
+
+    Meanwhile the lines that row ``following`` will need of W are fetched (following < 0: none).
+    """
+    # e=nonzero, f=nonzero of the following row, j*=column, k=class of the chunk
+    indices, data = rows.indices, rows.data
+    next_n = min(CHUNK, np.uint64(W.shape[1]) - next_c0)
+    e, stop, f, f_stop = rows.indptr[i], rows.indptr[i + 1], np.int64(0), np.int64(0)
+    if following >= 0:
+        f, f_stop = rows.indptr[following], rows.indptr[following + 1]
+    while e + 1 < stop:
+        for _ in range(2):
+            if f < f_stop:
+                prefetch_row(W, indices[f], next_c0, next_n)
+                f += 1
+        j0, j1 = indices[e], indices[e + 1]
+        x0, x1 = step.d[j0] * data[e], step.d[j1] * data[e + 1]
+        keep0 = _ONE - min(_ONE, step.eta * step.decay[j0])
+        keep1 = _ONE - min(_ONE, step.eta * step.decay[j1])
+        for k in range(n):
+            g = E[k]
+            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + x0 * g
+            W[j1, c0 + k] = keep1 * W[j1, c0 + k] + x1 * g
+        e += 2
+    if e < stop:
+        j0 = indices[e]
+        x0 = step.d[j0] * data[e]
+        keep0 = _ONE - min(_ONE, step.eta * step.decay[j0])
+        for k in range(n):
+            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + x0 * E[k]
+    while f < f_stop:
+        prefetch_row(W, indices[f], next_c0, next_n)
+        f += 1
+
+
+@jit
+def implicit_residual(z, q, t):
+    """t - exp(u) at the fixed point u = z + q (t - exp(u)), u <= 0: the gradient after its own step.
+
+    ``z`` is score plus log a. Newton's method on the convex u + q exp(u) - rhs, from the right of its root.
+    """
+    rhs = z + q * t
+    u = min(rhs, _ZERO)
+    for _ in range(NEWTON_STEPS):
+        p = q * np.exp(u)
+        u = min(u - (u + p - rhs) / (_ONE + p), _ZERO)
+    return t - np.exp(u)
+
+
+@jit
+def mlr_visit(rows, order, state, block, lse, step, work):
+    """One pass of rows over a block of classes: score, update, and merge the scores after the row's own update.
+
+    Parameters
+    ----------
+    order : shape (n_rows,)
+        Sequence in which rows are visited.
+    lse : float32, shape (n_rows, 2)
+        Log-sum-exp of each row's scores so far, as (maximum, sum).
+    work : float32, shape (2, CHUNK)
+
+    Returns
+    -------
+    sum_ik t_ik z_ik over these rows and classes, after the updates.
+    """
+    # i=row, k=class of the chunk, c0=first class of the chunk, S=scores, E=eta times minus the gradient
+    S, E = work[0], work[1]
+    n_classes = np.uint64(block.W.shape[1])
+    eta = step.eta
+    fit = 0.0
+    for ii in range(len(order)):
+        i = order[ii]
+        first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
+        if first == last:
+            continue
+        log_a, r, t = state.log_a[i], state.r[i], rows.weight[i]
+        q = eta * r
+        for c0 in range(_FIRST, n_classes, CHUNK):
+            n = min(CHUNK, n_classes - c0)
+            score_row(rows, i, block.W, block.intercept, c0, n, S)
+            for k in range(n):
+                p = exp32(min(S[k] + log_a, _ZERO))
+                E[k] = -eta * p / (_ONE + q * p)
+            for label in rows.labels[first:last]:
+                k = label - block.lo - np.int64(c0)
+                if 0 <= k < np.int64(n):
+                    E[k] = eta * implicit_residual(S[k] + log_a, q, t)
+            for k in range(n):
+                S[k] += r * E[k]
+            for label in rows.labels[first:last]:
+                k = label - block.lo - np.int64(c0)
+                if 0 <= k < np.int64(n):
+                    fit += t * S[k]
+            if c0 + CHUNK < n_classes:
+                update_row(rows, i, block.W, c0, n, E, step, i, c0 + CHUNK)
+            else:
+                following = order[ii + 1] if ii + 1 < len(order) else np.int64(-1)
+                update_row(rows, i, block.W, c0, n, E, step, following, _FIRST)
+            for k in range(n):
+                block.intercept[c0 + k] += step.d_intercept * E[k]
+            add_scores(lse, i, S, n)
+    return fit
+
+
+@jit
+def mlr_scores(rows, block, lse, work):
+    """Merge the scores of a block of classes into the rows' log-sum-exps; returns sum_ik t_ik z_ik."""
+    # i=row, k=class of the chunk, c0=first class of the chunk
+    S = work[0]
+    n_classes = np.uint64(block.W.shape[1])
+    fit = 0.0
+    for i in range(len(rows.indptr) - 1):
+        first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
+        if first == last:
+            continue
+        for c0 in range(_FIRST, n_classes, CHUNK):
+            n = min(CHUNK, n_classes - c0)
+            score_row(rows, i, block.W, block.intercept, c0, n, S)
+            for label in rows.labels[first:last]:
+                k = label - block.lo - np.int64(c0)
+                if 0 <= k < np.int64(n):
+                    fit += rows.weight[i] * S[k]
+            add_scores(lse, i, S, n)
+    return fit
+
+
+@jit
+def mlr_rank(rows, block, ids, best, lse, fit, work):
+    """Take a block of classes into rows' rankings, log-sum-exps and the mean scores of their own labels (``fit``)."""
+    # i=row, k=class of the chunk, c0=first class of the chunk
+    S = work[0]
+    n_classes = np.uint64(block.W.shape[1])
+    for i in range(len(rows.indptr) - 1):
+        for c0 in range(_FIRST, n_classes, CHUNK):
+            n = min(CHUNK, n_classes - c0)
+            score_row(rows, i, block.W, block.intercept, c0, n, S)
+            for label in rows.labels[rows.label_indptr[i] : rows.label_indptr[i + 1]]:
+                k = label - block.lo - np.int64(c0)
+                if 0 <= k < np.int64(n):
+                    fit[i] += rows.weight[i] * S[k]
+            add_scores(lse, i, S, n)
+            rank_scores(ids, best, i, S, n, block.lo + np.int64(c0))
+
+
+@jit
+def mlr_finish_rows(lse, log_a, rate):
+    """From the stripes' log-sum-exps of each row, (n_stripes, n_rows, 2), renew log a in place.
+
+    rate <= 0 sets log a = -lse; otherwise log a takes one stochastic step, log a -= rate (exp(lse + log a) - 1), with
+    the bracket capped at 1. Returns the sum of the log-sum-exps; rows without labels have none.
+    """
+    # i=row, s=stripe
+    total = 0.0
+    for i in range(lse.shape[1]):
+        for s in range(1, lse.shape[0]):
+            merge_lse(lse[0], i, lse[s, i, 0], lse[s, i, 1])
+        if lse[0, i, 1] == 0:
+            continue
+        value = lse[0, i, 0] + np.log(lse[0, i, 1])
+        total += value
+        if rate > 0:
+            log_a[i] -= rate * (np.exp(min(value + log_a[i], np.float32(0.6931472))) - _ONE)
+        else:
+            log_a[i] = -value
+    return total
+
+
+@jit
+def mlr_row_scales(rows, d, d_intercept, r, histogram):
+    """r_i = sum_j d_j x_ij^2 + d_intercept, and a histogram of log2 r_i in steps of 1/16 over rows with labels.
+
+    Returns the number of rows with labels.
+    """
+    # i=row, e=nonzero
+    n_labelled = 0
+    half = len(histogram) // 2
+    for i in range(len(r)):
+        total = np.float64(d_intercept)
+        for e in range(rows.indptr[i], rows.indptr[i + 1]):
+            total += np.float64(d[rows.indices[e]]) * rows.data[e] * rows.data[e]
+        r[i] = total
+        if rows.label_indptr[i] < rows.label_indptr[i + 1]:
+            n_labelled += 1
+            if total > 0:
+                histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
+    return n_labelled
+
+
+@jit
+def mlr_class_sums(W, w_sum):
+    """w_sum[j] = sum_k W[j, k]; returns sum of squares of W."""
+    # j=column, k=class
+    squares = 0.0
+    for j in range(W.shape[0]):
+        total, square = _ZERO, _ZERO
+        for k in range(W.shape[1]):
+            total += W[j, k]
+            square += W[j, k] * W[j, k]
+        w_sum[j] = total
+        squares += square
+    return squares
+
+
+@jit
+def mlr_center(W, w_bar):
+    """W[j, k] -= w_bar[j]; returns the sum of squares of the new W."""
+    # j=column, k=class
+    squares = 0.0
+    for j in range(W.shape[0]):
+        shift, square = w_bar[j], _ZERO
+        for k in range(W.shape[1]):
+            w = W[j, k] - shift
+            W[j, k] = w
+            square += w * w
+        squares += square
+    return squares

@@ -1,0 +1,277 @@
+"""DS-MLR: multinomial logistic regression whose classes needn't fit in memory, nor its data.
+
+The objective is mean log loss + (l2 / 2) sum W^2; the intercept isn't penalised. Column blocks are class blocks; given
+each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs another. An epoch is
+
+    visit    tiles  every (row block, class block): fused score, update, log-sum-exp part per (row block, stripe)
+    finish   rows   log a from the parts
+
+and a segment of epochs ends with the class means taken out of W (the loss doesn't change, L2 falls), Newton passes
+if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton: ``mlr_polish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+
+from oocml.errors import InputError, UsageError
+from oocml.kernels.mlr import (
+    CHUNK,
+    EMPTY,
+    ClassBlock,
+    LabelledRows,
+    RowState,
+    Step,
+    mlr_center,
+    mlr_class_sums,
+    mlr_finish_rows,
+    mlr_row_scales,
+    mlr_scores,
+    mlr_visit,
+)
+from oocml.metrics.classification import Truth, label_codes, set_truth, single_truth
+from oocml.models import mlr_polish
+from oocml.models.mlr_scoring import MlrScoring
+from oocml.models.mlr_steps import HISTOGRAM_BINS, feature_steps, learning_rate, median_scale
+from oocml.models.protocol import (
+    Array,
+    Epoch,
+    Final,
+    Kernel,
+    Pass,
+    Problem,
+    Program,
+    Settings,
+    StateSpec,
+    Visit,
+)
+from oocml.types import LabelSets, Panel
+
+SOLVERS = ("ds",)
+LOG_A = ("exact", "stochastic")
+STOCHASTIC_RATE = 0.5
+"""Step of log a under ``log_a = "stochastic"``; 1 would be a Newton step."""
+BLOCK = ("W", "intercept")
+
+
+def empty_lse(problem: Problem, bounds: Any) -> Array:
+    del problem, bounds
+    return np.array([EMPTY, 0], np.float32)
+
+
+def initial_log_a(problem: Problem, bounds: Any) -> float:
+    del bounds
+    return -float(np.log(n_classes(problem)))
+
+
+def n_classes(problem: Problem) -> int:
+    return 0 if problem.labels is None else len(problem.labels)
+
+
+def class_block(v: Visit) -> ClassBlock:
+    return ClassBlock(v.col["W"], v.col["intercept"], v.cols.lo)
+
+
+def work() -> Array:
+    return np.empty((2, int(CHUNK)), np.float32)
+
+
+def start(v: Visit) -> Mapping[str, Any]:
+    histogram = np.zeros(HISTOGRAM_BINS)
+    d_intercept = np.float32(v.params["fit_intercept"])
+    labelled = mlr_row_scales(v.data, v.constants["d"], d_intercept, v.row["r"], histogram)
+    return {"histogram": histogram, "n_labelled": labelled}
+
+
+def visit(v: Visit) -> Mapping[str, Any]:
+    order = np.random.default_rng(v.seed).permutation(v.n_rows)
+    eta = np.float32(v.params["eta"])
+    step = Step(v.constants["d"], v.constants["decay"], eta, np.float32(v.params["fit_intercept"]))
+    state = RowState(v.row["log_a"], v.row["r"])
+    return {"fit": mlr_visit(v.data, order, state, class_block(v), v.cell["lse"], step, work())}
+
+
+def end_visit(v: Visit) -> Mapping[str, Any]:
+    return {"squares": mlr_class_sums(v.col["W"], v.col["w_sum"])}
+
+
+def finish(v: Visit) -> Mapping[str, Any]:
+    return {"lse": mlr_finish_rows(v.cell["lse"], v.row["log_a"], np.float32(v.params["rate"]))}
+
+
+def mean(v: Visit) -> None:
+    v.shared["w_bar"][:] += v.col["w_sum"] / np.float32(v.params["n_classes"])
+
+
+def center(v: Visit) -> Mapping[str, Any]:
+    return {"squares": mlr_center(v.col["W"], v.shared["w_bar"])}
+
+
+def scores(v: Visit) -> Mapping[str, Any]:
+    return {"fit": mlr_scores(v.data, class_block(v), v.cell["lse"], work())}
+
+
+class MLR:
+    """Multinomial logistic regression."""
+
+    name = "mlr"
+    col_axis = "classes"
+    block_cols = (16, 1024)
+    kernels: Mapping[str, Kernel] = {
+        "start": Kernel(start),
+        "visit": Kernel(visit, end_visit),
+        "finish": Kernel(finish),
+        "mean": Kernel(mean),
+        "center": Kernel(center),
+        "scores": Kernel(scores),
+        **mlr_polish.KERNELS,
+    }
+
+    def defaults(self) -> Settings:
+        """Settings and their defaults.
+
+        ``l2`` 1e-4; ``solver`` ds; ``polish`` number of Newton passes after the epochs (0); ``log_a`` exact or
+        stochastic; ``fit_intercept``; ``learning_rate`` first step (None: 4, raised while the loss is small).
+        """
+        return {
+            "l2": 1e-4,
+            "solver": "ds",
+            "polish": 0,
+            "log_a": "exact",
+            "fit_intercept": True,
+            "learning_rate": None,
+        }
+
+    def check(self, problem: Problem) -> None:
+        """Raise `InputError` for data without classes, `UsageError` for settings without a meaning."""
+        settings = problem.settings
+        if problem.label_kind == "none" or problem.labels is None or not len(problem.labels):
+            raise InputError(
+                "mlr needs class labels (whole numbers, or sets of labels) and the dataset has none; "
+                "ingest a file with labels"
+            )
+        if not settings["l2"] > 0:
+            raise UsageError(f"l2 is {settings['l2']} but must be > 0; try 1e-4")
+        if settings["solver"] not in SOLVERS:
+            raise UsageError(f"solver is {settings['solver']!r}; mlr has {', '.join(SOLVERS)}")
+        if settings["log_a"] not in LOG_A:
+            raise UsageError(f"log_a is {settings['log_a']!r}; mlr has {', '.join(LOG_A)}")
+        if settings["polish"] < 0:
+            raise UsageError(f"polish is {settings['polish']} but must be a number of passes, 0 or more")
+        rate = settings["learning_rate"]
+        if rate is not None and not rate > 0:
+            raise UsageError(f"learning_rate is {rate} but must be > 0; leave it out to have it chosen")
+
+    def n_cols(self, problem: Problem) -> int:
+        return n_classes(problem)
+
+    def state(self, problem: Problem) -> tuple[StateSpec, ...]:
+        features_cols, f32 = ("features", "cols"), "float32"
+        specs = [
+            StateSpec("W", "col", features_cols, f32, "weights", export=True),
+            StateSpec("intercept", "col", ("cols",), f32, "intercept per class", export=True),
+            StateSpec("w_sum", "col", ("features",), f32, "sum of W over the block's classes"),
+            StateSpec("w_bar", "shared", ("features",), f32, "mean of W over all classes"),
+            StateSpec("log_a", "row", ("rows",), f32, "-log sum_k exp(z_ik)", init=initial_log_a),
+            StateSpec("r", "row", ("rows",), f32, "what a unit step does to the row's own scores"),
+            StateSpec("lse", "cell", ("rows", 2), f32, "(max, sum) of the stripe's scores", init=empty_lse),
+        ]
+        if problem.settings["polish"]:
+            specs += mlr_polish.state()
+        return tuple(specs)
+
+    def constants(self, problem: Problem) -> Mapping[str, Array]:
+        d, decay = feature_steps(problem)
+        return {"d": d, "decay": decay}
+
+    def prepare(self, panel: Panel, problem: Problem) -> LabelledRows:
+        n_rows = len(panel.X.indptr) - 1
+        truth = read_truth(panel, problem)
+        counts = np.diff(truth.indptr)
+        weight = np.divide(1, counts, out=np.zeros(n_rows, np.float32), where=counts > 0)
+        X = panel.X
+        return LabelledRows(X.indptr, X.indices, X.data, truth.indptr, truth.ids, weight.astype(np.float32))
+
+    def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        return self.visit_pass(problem, eta=0.0), self.finish_pass(problem)
+
+    def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        common = (self.start_pass(problem), *self.center_passes(problem), self.scores_pass())
+        return common + (mlr_polish.passes(problem) if problem.settings["polish"] else ())
+
+    def start_pass(self, problem: Problem) -> Pass:
+        params = {"fit_intercept": bool(problem.settings["fit_intercept"])}
+        return Pass("start", "rows", "start", writes=("r",), data=True, params=params)
+
+    def visit_pass(self, problem: Problem, eta: float) -> Pass:
+        params = {"eta": eta, "fit_intercept": bool(problem.settings["fit_intercept"])}
+        reads, writes = (*BLOCK, "log_a", "r"), (*BLOCK, "w_sum", "lse")
+        return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
+
+    def finish_pass(self, problem: Problem, exact: bool = False) -> Pass:
+        stochastic = problem.settings["log_a"] == "stochastic" and not exact
+        params = {"rate": STOCHASTIC_RATE if stochastic else 0.0}
+        return Pass("finish", "rows", "finish", reads=("lse", "log_a"), writes=("log_a",), params=params)
+
+    def center_passes(self, problem: Problem) -> tuple[Pass, Pass]:
+        params = {"n_classes": n_classes(problem)}
+        return (
+            Pass("mean", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params),
+            Pass("center", "cols", "center", reads=("W", "w_bar"), writes=("W",)),
+        )
+
+    def scores_pass(self) -> Pass:
+        return Pass("scores", "tiles", "scores", reads=BLOCK, writes=("lse",), data=True)
+
+    def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
+        """Start; then per segment: epochs, class means out of W, Newton passes, exact objective."""
+        begun = yield self.start_pass(problem)
+        n_labelled = int(begun["n_labelled"])
+        if n_labelled == 0:
+            raise InputError("no row of the dataset has a label; mlr has nothing to learn from")
+        scale = median_scale(begun["histogram"])
+        number = 0
+        loss = float(np.log(n_classes(problem)))
+        for n_epochs in segments:
+            for epoch in range(n_epochs):
+                number += 1
+                eta = learning_rate(problem, epoch, n_epochs, loss if number > 1 else None) / scale
+                visited = yield self.visit_pass(problem, eta)
+                finished = yield self.finish_pass(problem)
+                loss = (float(finished["lse"]) - float(visited["fit"])) / n_labelled
+                objective = loss + problem.settings["l2"] / 2 * float(visited["squares"])
+                verdict = yield Epoch(number, objective, extra={"loss": loss, "eta": eta * scale})
+                if verdict.stop:
+                    break
+            loss = yield from self.finish_segment(problem, n_labelled)
+
+    def finish_segment(self, problem: Problem, n_labelled: int) -> Generator[Any, Any, float]:
+        """End as a whole training does; returns the exact mean loss."""
+        mean_pass, center_pass = self.center_passes(problem)
+        yield mean_pass
+        centered = yield center_pass
+        scored = yield self.scores_pass()
+        finished = yield self.finish_pass(problem, exact=True)
+        loss = (float(finished["lse"]) - float(scored["fit"])) / n_labelled
+        objective = loss + problem.settings["l2"] / 2 * float(centered["squares"])
+        extra = {"loss": loss}
+        if problem.settings["polish"]:
+            loss, objective, passes = yield from mlr_polish.tours(problem, n_labelled)
+            extra = {"loss": loss, "polish_passes": float(passes)}
+        yield Final(objective, extra=extra)
+        return loss
+
+    def scoring(self, problem: Problem, top: int) -> MlrScoring:
+        return MlrScoring(problem, top)
+
+
+def read_truth(panel: Panel, problem: Problem) -> Truth:
+    """Each row's classes; codes of classes unseen in training are negative."""
+    if isinstance(panel.y, LabelSets):
+        return set_truth(panel.y)
+    if panel.y is None or problem.labels is None:
+        return Truth(np.zeros(len(panel.X.indptr), np.int64), np.zeros(0, np.int64))
+    return single_truth(label_codes(panel.y, np.asarray(problem.labels, np.float64)))
