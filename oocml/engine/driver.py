@@ -5,6 +5,7 @@ It is the only writer of the ledger. It knows passes and blocks, no model.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import Counter, deque
@@ -84,9 +85,9 @@ class Driver:
     def train(self) -> None:
         """Run the program from where the ledger says it is to its end."""
         ledger = self.journal.ledger
+        ledger.finished = False  # before the first commit: an extension that was begun is not finished
         self.journal.open()
         self._seconds_before = float(ledger.totals.get("seconds", 0.0))
-        ledger.finished = False
         program = self.model.program(self.problem, tuple(ledger.segments))
         item = next(program, None)
         for number, result in enumerate(list(ledger.results)):
@@ -97,7 +98,7 @@ class Driver:
             item = _send(program, self._execute(item))
         ledger.finished = True
         self._tick()
-        self.journal.flush(force=True)
+        self.journal.close()
 
     @property
     def seconds(self) -> float:
@@ -110,7 +111,7 @@ class Driver:
         self.journal.ledger.totals["seconds"] = self.seconds
 
     def _check_replay(self, item: Pass | Epoch | Final | None, number: int, result: dict[str, Any]) -> None:
-        if item is None or isinstance(item, Pass) == ("stop" in result or "final" in result):
+        if item is None or any(result.get(key) != value for key, value in _mark(item).items()):
             raise InputError(
                 f"{self.run.path}: the model's program no longer yields what it did at step {number}; "
                 "it was changed since the run began; train again"
@@ -121,7 +122,7 @@ class Driver:
     def _as_sent(self, item: Pass | Epoch | Final | None, result: dict[str, Any]) -> Any:
         if isinstance(item, Epoch):
             return Verdict(bool(result["stop"]))
-        return None if isinstance(item, Final) else result
+        return None if isinstance(item, Final) else copy.deepcopy(result["parts"])
 
     def _execute(self, item: Pass | Epoch | Final) -> Any:
         if isinstance(item, Pass):
@@ -136,7 +137,7 @@ class Driver:
         if isinstance(item, Epoch):
             return self._end_epoch(item)
         ledger.objective = float(item.objective)
-        ledger.results.append({"final": True})
+        ledger.results.append(_mark(item))
         self.journal.flush(force=True)
         return None
 
@@ -230,12 +231,13 @@ class Driver:
         record |= amounts
         stop = best = False
         if self.validation is not None:
+            journal.flush(force=True)  # scoring reads the state that the ledger on disk names
             record["valid"] = self.validation.score()
             stop, best = self._judge(self.validation, record)
         ledger.history.append(record)
         if best:
             journal.keep("best", epoch.number)
-        ledger.results.append({"stop": stop})
+        ledger.results.append({**_mark(epoch), "stop": stop})
         journal.flush(force=True)
         self._emit(
             events.EpochDone(
@@ -263,6 +265,13 @@ class Driver:
 
     def _emit(self, event: events.Event) -> None:
         emit(self.monitors, event)
+
+
+def _mark(item: Pass | Epoch | Final) -> dict[str, Any]:
+    """What the ledger keeps of an item beside its result: enough to notice that a program was changed."""
+    if isinstance(item, Pass):
+        return {"pass": item.name}
+    return {"epoch": item.number} if isinstance(item, Epoch) else {"final": True}
 
 
 def _send(program: Any, value: Any) -> Pass | Epoch | Final | None:

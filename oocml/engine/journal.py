@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from oocml.engine.context import initial_block
 from oocml.engine.messages import BlockRefs, TaskMessage, TaskResult
+from oocml.errors import NonFinite
+from oocml.kernels.finite import all_finite
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, stored_array
 from oocml.schedule.tasks import Task, blocks_of
@@ -41,6 +44,18 @@ class Journal:
 
     def open(self) -> None:
         """Remove what no ledger names, then reserve stamps that no driver of this run has used."""
+        self._sweep()
+        self._stamps: Iterator[int] = iter(self.ledger.reserve_stamps())
+        if not self.ledger.done:
+            self.ledger.pass_first_stamp = self.ledger.next_stamp - 1
+        self.flush(force=True)
+
+    def close(self) -> None:
+        """Write the ledger, then remove what dispatches that were lost left behind."""
+        self.flush(force=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
         live: dict[str, set[str]] = {name: set() for name in self.specs}
         current = {
             (name, index, stamp)
@@ -51,10 +66,6 @@ class Journal:
         for name, index, stamp in current.union(*self._kept.values()):
             live[name].update(self._keys(name, index, stamp))
         self.run.sweep(live)
-        self._stamps: Iterator[int] = iter(self.ledger.reserve_stamps())
-        if not self.ledger.done:
-            self.ledger.pass_first_stamp = self.ledger.next_stamp - 1
-        self.flush(force=True)
 
     def fresh_stamp(self) -> int:
         return next(self._stamps)
@@ -92,17 +103,25 @@ class Journal:
         merged = [name for name in pass_.writes if self.specs[name].merge]
         for name in merged:
             shape = block_shape(self.specs[name], self.layout, self.problem, 0)
-            stamp = int(self.ledger.stamps[name][0])
-            if stamp:
-                block, _ = self.arrays[name].read(self.chunks, 0, stamp, shape, int(self.ledger.crcs[name][0]))
+            stamp, n_read = int(self.ledger.stamps[name][0]), 0
+            if stamp and (name in pass_.reads or stamp >= self.ledger.pass_first_stamp):
+                crc = int(self.ledger.crcs[name][0])
+                block, n_read = self.arrays[name].read(self.chunks, 0, stamp, shape, crc)
             else:
                 block = initial_block(self.specs[name], self.layout, self.problem, 0)
             total = block.astype(np.float64)
             for task in tasks:
                 total += self.ledger.done[task.index].get(name, 0.0)
+            block = total.astype(block.dtype)
+            if block.dtype.kind == "f" and not all_finite(block):
+                raise NonFinite(
+                    f"{name!r} became NaN or infinite in pass {pass_.name}; the last good state is kept; "
+                    "try a smaller --set learning_rate"
+                )
             stamp = self.fresh_stamp()
-            crc, _ = self.arrays[name].write(self.chunks, 0, stamp, total.astype(block.dtype))
+            crc, n_written = self.arrays[name].write(self.chunks, 0, stamp, block)
             self._advance(name, 0, stamp, crc)
+            self.add(read_bytes=n_read, write_bytes=n_written)
         if merged:
             self.ledger.merged = sub_epoch + 1
             self.flush()
@@ -110,15 +129,17 @@ class Journal:
     def end_pass(self, pass_: Pass) -> dict[str, Any]:
         """Reduce the parts of a finished pass, in task order, and make it the program's next result."""
         merged = {name for name in pass_.writes if self.specs[name].merge}
-        result: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
         for index in sorted(self.ledger.done):
             for name, value in self.ledger.done[index].items():
                 if name not in merged:
-                    result[name] = result.get(name, 0.0) + np.asarray(value, np.float64)
-        self.ledger.results.append(result)
+                    parts[name] = parts.get(name, 0.0) + np.asarray(value, np.float64)
+        # what a resumed program is sent comes from the ledger: plain floats, and arrays it may change
+        parts = {name: value if np.ndim(value) else float(value) for name, value in parts.items()}
+        self.ledger.results.append({"pass": pass_.name, "parts": parts})
         self.ledger.done, self.ledger.merged = {}, 0
         self.flush()
-        return result
+        return copy.deepcopy(parts)
 
     def add(self, **amounts: float) -> None:
         for name, amount in amounts.items():
