@@ -262,7 +262,7 @@ def _drive(
         if client is not None:
             link = install(client)
             watching.append(Dashboard(client))
-            plan = replace(plan, workers=max(1, executor.n_slots // 2))
+            plan = replace(plan, workers=executor.n_workers)
         stack.callback(events.close, watching)
         driver = Driver(run, plan, executor, monitors=watching, durable=durable)
         ledger = driver.journal.ledger

@@ -32,18 +32,27 @@ class TaskBlocks:
         ctx, usage = self.context, self.result.usage
         stamp, crc = self._refs.get(name, {}).get(index, (0, 0))
         if stamp == 0:
-            return initial_block(ctx.specs[name], ctx.layout, ctx.problem, index)
+            return initial_block(ctx.specs[name], ctx.layout, ctx.problem, index, ctx.pool.take)
         lookup = ctx.block_cache.take if name in self.message.pass_.writes else ctx.block_cache.get
         block = lookup((name, index), stamp)
         if block is None:
             start = time.perf_counter()
             shape = block_shape(ctx.specs[name], ctx.layout, ctx.problem, index)
-            block, n_bytes = ctx.arrays[name].read(ctx.chunks, index, stamp, shape, crc)
+            block, n_bytes = ctx.arrays[name].read(ctx.chunks, index, stamp, shape, crc, ctx.pool.take)
             usage.read_s += time.perf_counter() - start
             usage.read_bytes += n_bytes
             if name not in self.message.pass_.writes:
-                ctx.block_cache.put((name, index), block, block.nbytes, stamp)
+                self._keep(name, index, stamp, block)
         return block
+
+    def _keep(self, name: str, index: int, stamp: int, block: Array) -> bool:
+        return self.context.block_cache.put((name, index), block, block.nbytes, stamp)
+
+    def done_with(self, name: str, index: int, block: Array) -> None:
+        """A block that was read only; its memory is used again unless the cache holds it."""
+        if self.context.block_cache.holds((name, index), block):
+            return
+        self.context.pool.give(block)
 
     def store(self, name: str, index: int, block: Array) -> None:
         """Write a block at the dispatch's stamp and remember its checksum."""
@@ -57,7 +66,8 @@ class TaskBlocks:
         indices, crcs = self.result.written.setdefault(name, ([], []))
         indices.append(index)
         crcs.append(crc)
-        ctx.block_cache.put((name, index), block, block.nbytes, message.out_stamp)
+        if not self._keep(name, index, message.out_stamp, block):
+            ctx.pool.give(block)
 
     def _non_finite(self, name: str, index: int) -> str:
         message = self.message

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from oocml.data.dataset import Dataset
 from oocml.engine.messages import WorkerSetup
@@ -17,6 +17,7 @@ from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, block_bounds, block_shape, stored_array
 from oocml.store.arrays import StoredArray
+from oocml.store.buffers import BufferPool, aligned_empty
 from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
 from oocml.store.run import RunStore
@@ -37,13 +38,26 @@ class RunContext:
     kernels: Mapping[str, Kernel]
     panel_cache: PinnedCache
     block_cache: PinnedCache
+    pool: BufferPool
+    last_end_s: float
+    """When the last task of this process ended, by its clock."""
+    compute: threading.Lock
+    """Held while kernels run: one task of a process computes while another one reads or writes."""
     reader: ThreadPoolExecutor
     """One thread that reads the next panel while a kernel works on this one."""
 
 
-@functools.lru_cache(maxsize=1)
+_opening = threading.Lock()
+
+
 def run_context(setup: WorkerSetup) -> RunContext:
     """The context of a run; the last one opened is kept, with its caches."""
+    with _opening:  # the tasks of a process share one context
+        return _open_context(setup)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_context(setup: WorkerSetup) -> RunContext:
     run = RunStore(setup.run_path)
     if run.config["run_id"] != setup.run_id:
         raise InputError(f"{setup.run_path} was replaced while it was being trained; start again")
@@ -62,6 +76,9 @@ def run_context(setup: WorkerSetup) -> RunContext:
         kernels=model.kernels,
         panel_cache=PinnedCache(setup.panel_cache_bytes),
         block_cache=PinnedCache(setup.block_cache_bytes),
+        pool=BufferPool(setup.pool_bytes),
+        last_end_s=time.perf_counter(),
+        compute=threading.Lock(),
         reader=ThreadPoolExecutor(1, thread_name_prefix="oocml-reader"),
     )
 
@@ -79,18 +96,22 @@ def problem_of(run: RunStore) -> Problem:
     )
 
 
-def initial_block(spec: StateSpec, layout: Layout, problem: Problem, index: int) -> Array:
-    """A block at stamp 0."""
-    shape = block_shape(spec, layout, problem, index)
-    value = spec.init(problem, block_bounds(spec, layout, index)) if callable(spec.init) else spec.init
-    if isinstance(value, float | int) and value == 0:
-        return np.zeros(shape, spec.dtype)
-    return np.array(np.broadcast_to(value, shape), spec.dtype, order="C")
+def initial_block(
+    spec: StateSpec,
+    layout: Layout,
+    problem: Problem,
+    index: int,
+    take: Callable[[tuple[int, ...], str], Array] = aligned_empty,
+) -> Array:
+    """A block at stamp 0; ``take`` makes the array that is filled."""
+    block = take(block_shape(spec, layout, problem, index), spec.dtype)
+    block[...] = spec.init(problem, block_bounds(spec, layout, index)) if callable(spec.init) else spec.init
+    return block
 
 
 def forget_context() -> None:
     """Drop the cached context (and its caches) of this process."""
-    run_context.cache_clear()
+    _open_context.cache_clear()
 
 
 def nbytes(value: Any) -> int:

@@ -21,7 +21,7 @@ from oocml.engine.messages import TaskMessage, TaskResult, WorkerSetup
 from oocml.errors import InputError, NonFinite, WorkersLost
 from oocml.models.protocol import Epoch, Final, Pass, Verdict, derive_seed
 from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
-from oocml.schedule.plan import Plan
+from oocml.schedule.plan import TASKS_AT_ONCE, Plan
 from oocml.schedule.tasks import Task, sub_epochs
 from oocml.store.run import RunStore
 from oocml.types import Bounds
@@ -63,7 +63,12 @@ class Driver:
         self.run, self.plan, self.executor = run, plan, executor
         self.monitors, self.validation = monitors, validation
         self.setup = WorkerSetup(
-            str(run.path), run.config["run_id"], plan.panel_cache_bytes, plan.block_cache_bytes, durable
+            run_path=str(run.path),
+            run_id=run.config["run_id"],
+            panel_cache_bytes=plan.panel_cache_bytes,
+            block_cache_bytes=plan.block_cache_bytes,
+            pool_bytes=plan.task_bytes * TASKS_AT_ONCE,
+            durable=durable,
         )
         context: RunContext = run_context(self.setup)
         self.model, self.problem, self.layout, self.specs = (
@@ -292,7 +297,7 @@ def _task_done(message: TaskMessage, result: TaskResult) -> events.TaskDone:
         kernel_s=usage.kernel_s,
         read_s=usage.read_s,
         write_s=usage.write_s,
-        idle_s=max(0.0, usage.total_s - usage.kernel_s - usage.read_s - usage.write_s),
+        idle_s=usage.idle_s,
         read_bytes=usage.read_bytes,
         write_bytes=usage.write_bytes,
         updates=usage.updates,

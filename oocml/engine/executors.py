@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import queue
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, get_worker, wait
 
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
 from oocml.errors import WorkersLost
+from oocml.schedule.plan import TASKS_AT_ONCE
 
-TASKS_PER_WORKER = 2
-"""In flight: one running and one queued hides the 10 ms that a round trip takes."""
+TASKS_PER_WORKER = TASKS_AT_ONCE + 1
+"""In flight: one more than run at once hides the 10 ms that a round trip takes."""
 MAX_RESTARTS = 3
 """How often work that changes nothing is begun anew when its worker dies."""
+REFRESH_S = 1.0
 PATIENCE_S = 120.0
 """How long a cluster may have no worker before we give up."""
 
@@ -38,6 +41,8 @@ class Completion(NamedTuple):
 class Executor(Protocol):
     n_slots: int
     """How many tasks may be in flight."""
+    n_workers: int
+    """Worker processes; 0 where this process does the work."""
 
     def submit(self, message: TaskMessage) -> None: ...
 
@@ -55,6 +60,7 @@ class InProcess:
     """Runs each task when it is waited for: the oracle that every other executor must agree with."""
 
     n_slots = 1
+    n_workers = 0
 
     def __init__(self) -> None:
         self._queue: deque[TaskMessage] = deque()
@@ -75,6 +81,13 @@ class InProcess:
         return map(function, messages)
 
 
+def run_on_worker(message: TaskMessage) -> TaskResult:
+    """Run a task on a Dask worker."""
+    result = run_task(message)
+    result.worker = get_worker().address
+    return result
+
+
 class OnDask:
     """Runs tasks on the workers of a Dask client.
 
@@ -85,13 +98,21 @@ class OnDask:
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = name
-        self.n_slots = TASKS_PER_WORKER * max(1, len(self._workers()))
+        self._known: list[str] = []
+        self._asked = 0.0
+        self.n_workers = max(1, len(self._workers()))
+        self.n_slots = TASKS_PER_WORKER * self.n_workers
         self._ended: queue.Queue[Future] = queue.Queue()
         self._flying: dict[Any, tuple[TaskMessage, str, Future]] = {}
         self._home: dict[tuple[str, int], str] = {}
 
     def _workers(self) -> list[str]:
-        return list(self.client.scheduler_info(n_workers=-1)["workers"])
+        """Addresses of the workers, as of at most `REFRESH_S` ago (asking is a round trip)."""
+        now = time.monotonic()
+        if now - self._asked > REFRESH_S or not self._known:
+            self._known = list(self.client.scheduler_info(n_workers=-1)["workers"])
+            self._asked = now
+        return self._known
 
     def submit(self, message: TaskMessage) -> None:
         task = message.task
@@ -100,13 +121,13 @@ class OnDask:
         p, q = (blocks[0] if blocks else -1 for blocks in (sorted(task.rows), task.cols))
         key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp)
         future = self.client.submit(
-            run_task,
+            run_on_worker,
             message,
             key=key,
             pure=False,
             retries=0,
             workers=[worker] if worker else None,
-            allow_other_workers=True,
+            allow_other_workers=bool(worker),
         )
         self._flying[key] = (message, worker, future)
         future.add_done_callback(self._ended.put)
@@ -115,7 +136,8 @@ class OnDask:
         workers = self._workers()
         if not workers:
             return ""
-        self.n_slots = TASKS_PER_WORKER * len(workers)
+        self.n_workers = len(workers)  # workers may have joined or left
+        self.n_slots = TASKS_PER_WORKER * self.n_workers
         load = dict.fromkeys(workers, 0)
         for _, worker, _ in self._flying.values():
             if worker in load:
@@ -159,8 +181,8 @@ class OnDask:
     def _lost(self, future: Future) -> Lost:
         address = str(_error(future).last_worker.address)  # type: ignore[union-attr]
         mine = self._flying[future.key][0].out_stamp
-        others = [m.out_stamp for m, worker, _ in self._flying.values() if worker == address]
-        return Lost(address, mine <= min(others, default=mine))
+        stamps = sorted(m.out_stamp for m, worker, _ in self._flying.values() if worker == address)
+        return Lost(address, mine in stamps[:TASKS_AT_ONCE] or mine not in stamps)
 
     def forget(self) -> None:
         for _, _, future in self._flying.values():

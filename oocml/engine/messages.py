@@ -28,6 +28,7 @@ class WorkerSetup(NamedTuple):
     run_id: str
     panel_cache_bytes: int
     block_cache_bytes: int
+    pool_bytes: int
     durable: bool
 
 
@@ -49,15 +50,18 @@ class Usage:
     """What a task took."""
 
     read_s: float = 0.0
+    wait_s: float = 0.0
+    """Waiting for another task of the process to finish computing."""
     kernel_s: float = 0.0
     write_s: float = 0.0
     total_s: float = 0.0
+    idle_s: float = 0.0
+    """Between the end of the process's previous task and the start of this one."""
     read_bytes: int = 0
     write_bytes: int = 0
     updates: int = 0
     """Stored entries visited times columns."""
     visits: int = 0
-    peak_pss_bytes: int = 0
 
 
 @dataclass

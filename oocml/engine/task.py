@@ -6,7 +6,8 @@ The engine's only knowledge of a model is its pass: which arrays it reads and wr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,15 @@ Arrays = dict[str, Array]
 
 def run_task(message: TaskMessage) -> TaskResult:
     """Run one dispatch in this process."""
+    context = run_context(message.setup)
     start = time.perf_counter()
-    work = TaskWork(run_context(message.setup), message)
+    work = TaskWork(context, message)
     {"tiles": work.tiles, "rows": work.rows, "cols": work.cols, "once": work.once}[message.pass_.over]()
     usage = work.blocks.result.usage
-    usage.total_s = time.perf_counter() - start
+    end = time.perf_counter()
+    usage.total_s = end - start
+    usage.idle_s = max(0.0, start - context.last_end_s)
+    context.last_end_s = end
     return work.blocks.result
 
 
@@ -49,23 +54,37 @@ class TaskWork:
         """Columns resident, rows streamed, as often as the pass sweeps."""
         cols = {q: self._load("col", q) for q in self.task.cols}
         scratch = {q: self._scratch(q) for q in self.task.cols}
-        sweep, last_sweep = 0, self.pass_.sweeps - 1
-        while True:
-            last = sweep == last_sweep
-            for p in self.task.rows:
-                self._visit_row_block(p, cols, scratch, sweep, last)
-            ends = [self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols]
-            if self.kernel.end_sweep is not None:
-                for visit in ends:
-                    self._call(self.kernel.end_sweep, visit)
-            if last:
-                break
-            settled = self.kernel.settled
-            done = sweep < last_sweep - 1 and settled is not None and all(settled(visit) for visit in ends)
-            sweep = last_sweep if done else sweep + 1
+        with self._computing():
+            sweep, last_sweep = 0, self.pass_.sweeps - 1
+            while not self._sweep(cols, scratch, sweep, sweep == last_sweep):
+                sweep += 1
+            if sweep < last_sweep:
+                self._sweep(cols, scratch, last_sweep, True)
+        for arrays in scratch.values():
+            for array in arrays.values():
+                self.context.pool.give(array)
         for q in self.task.cols:
             self._store("col", q, cols[q])
         self._store_shared()
+
+    def _sweep(self, cols: Mapping[int, Arrays], scratch: Mapping[int, Arrays], sweep: int, last: bool) -> bool:
+        """Stream all rows by once; whether nothing but the last sweep is left to do."""
+        for p in self.task.rows:
+            self._visit_row_block(p, cols, scratch, sweep, last)
+        ends = [self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols]
+        if self.kernel.end_sweep is not None:
+            for visit in ends:
+                self._call(self.kernel.end_sweep, visit)
+        settled = self.kernel.settled
+        return last or (sweep < self.pass_.sweeps - 2 and settled is not None and all(settled(v) for v in ends))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Let no other task of this process compute meanwhile; it may read and write."""
+        start = time.perf_counter()
+        with self.context.compute:
+            self.blocks.result.usage.wait_s += time.perf_counter() - start
+            yield
 
     def _visit_row_block(self, p: int, cols: Mapping[int, Arrays], scratch: Any, sweep: int, last: bool) -> None:
         row = self._load("row", p, stored=last)
@@ -92,9 +111,8 @@ class TaskWork:
                 )
                 self._call(self.kernel.visit, visit)
                 self.blocks.result.usage.updates += nnz * visit.cols.size
-        if last:
-            self._store("row", p, row)
-            self._store("cell", cell_index, cell)
+        self._store("row", p, row, stored=last)
+        self._store("cell", cell_index, cell, stored=last)
 
     def rows(self) -> None:
         """Row blocks one after another, with the cells of all stripes stacked."""
@@ -105,36 +123,44 @@ class TaskWork:
                 name: np.stack([self.blocks.load(name, p * n_stripes + s) for s in range(n_stripes)])
                 for name in self.names["cell"]
             }
-            if self.pass_.data:
-                for panel, data, _ in self.blocks.panels(p):
-                    rows = self._rows_of(panel, p)
-                    visit = self._visit(
-                        p=p,
-                        data=data,
-                        n_rows=rows.stop - rows.start,
-                        row={name: block[rows] for name, block in row.items()},
-                        cell={name: block[:, rows] for name, block in cell.items()},
-                        seed=derive_seed(self.context.problem.seed, self.message.pass_number, panel),
-                    )
-                    self._call(self.kernel.visit, visit)
-            else:
-                n_rows = self.context.layout.rows(p).size
-                self._call(self.kernel.visit, self._visit(p=p, n_rows=n_rows, row=row, cell=cell))
+            with self._computing():
+                self._visit_rows(p, row, cell)
             self._store("row", p, row)
         self._store_shared()
+
+    def _visit_rows(self, p: int, row: Arrays, cell: Arrays) -> None:
+        if not self.pass_.data:
+            n_rows = self.context.layout.rows(p).size
+            self._call(self.kernel.visit, self._visit(p=p, n_rows=n_rows, row=row, cell=cell))
+            return
+        for panel, data, _ in self.blocks.panels(p):
+            rows = self._rows_of(panel, p)
+            visit = self._visit(
+                p=p,
+                data=data,
+                n_rows=rows.stop - rows.start,
+                row={name: block[rows] for name, block in row.items()},
+                cell={name: block[:, rows] for name, block in cell.items()},
+                seed=derive_seed(self.context.problem.seed, self.message.pass_number, panel),
+            )
+            self._call(self.kernel.visit, visit)
 
     def cols(self) -> None:
         """Column blocks one after another."""
         for q in self.task.cols:
             col = self._load("col", q)
-            self._call(self.kernel.visit, self._visit(q=q, col=col))
+            with self._computing():
+                self._call(self.kernel.visit, self._visit(q=q, col=col))
             self._store("col", q, col)
         self._store_shared()
 
     def once(self) -> None:
         """All column blocks in order, with the shared arrays resident; only those are stored."""
         for q in self.task.cols:
-            self._call(self.kernel.visit, self._visit(q=q, col=self._load("col", q)))
+            col = self._load("col", q)
+            with self._computing():
+                self._call(self.kernel.visit, self._visit(q=q, col=col))
+            self._store("col", q, col, stored=False)
         self._store_shared()
 
     def _visit(self, *, p: int = -1, q: int = -1, row: Any = None, col: Any = None, **given: Any) -> Visit:
@@ -168,10 +194,13 @@ class TaskWork:
             name: self.blocks.load(name, index) for name in self.names[kind] if stored or name in self.pass_.reads
         }
 
-    def _store(self, kind: str, index: int, blocks: Arrays) -> None:
-        for name in self.names[kind]:
-            if name in self.pass_.writes:
-                self.blocks.store(name, index, blocks[name])
+    def _store(self, kind: str, index: int, blocks: Arrays, *, stored: bool = True) -> None:
+        """Store what the pass writes, and let go of the rest."""
+        for name, block in blocks.items():
+            if stored and name in self.pass_.writes:
+                self.blocks.store(name, index, block)
+            else:
+                self.blocks.done_with(name, index, block)
 
     def _store_shared(self) -> None:
         for name in self.names["shared"]:
@@ -180,10 +209,12 @@ class TaskWork:
 
     def _scratch(self, q: int) -> Arrays:
         sizes = {"features": self.context.problem.n_features, "cols": self.context.layout.cols(q).size}
-        return {
-            s.name: np.zeros([sizes[d] if isinstance(d, str) else d for d in s.dims], s.dtype)
-            for s in self.pass_.scratch
-        }
+        arrays = {}
+        for scratch in self.pass_.scratch:
+            shape = tuple(sizes[d] if isinstance(d, str) else d for d in scratch.dims)
+            arrays[scratch.name] = self.context.pool.take(shape, scratch.dtype)
+            arrays[scratch.name][...] = 0
+        return arrays
 
     def _rows_of(self, panel: int, p: int) -> slice:
         bounds, first = self.context.dataset.panel_bounds, self.context.layout.row_bounds[p]

@@ -17,14 +17,19 @@ from oocml.schedule.cost import PanelSizes, PassCost, Sizes, pass_cost, task_byt
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
 
 MIB = 2**20
-DRIVER_BYTES = 190 * MIB
-"""Driver, scheduler and dashboard of a local cluster, as PSS (measured; `docs/design.md`)."""
-WORKER_BYTES = 95 * MIB
-"""One worker process and its nanny before its first task, as PSS."""
+DRIVER_BYTES = 300 * MIB
+"""Driver, scheduler, dashboard and the process workers are forked from, as PSS (measured; `docs/design.md`)."""
+WORKER_BYTES = 25 * MIB
+"""What one worker process adds before its first task, as PSS: it shares most pages with its parent."""
 ALONE_BYTES = 190 * MIB
 """One process that trains without Dask."""
+TASKS_AT_ONCE = 2
+"""Tasks a worker process runs at a time: one computes while the other reads or writes its blocks."""
 CONSTANT_COPIES = 4
 """Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them)."""
+CACHE_SHARE = 0.75
+"""Of a worker's spare memory that caches may take."""
+SMALL_DATA_SHARE = 0.1
 PREPARED_SHARE = 1.25
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
@@ -106,10 +111,10 @@ def make_plan(
     workers
         Worker processes, 0 for a training in one process.
     task_memory
-        Default: a quarter of ``memory``, the share of four workers; less where the processes themselves take so
-        much that two workers would not fit.
+        Default: an eighth of ``memory``, the share of four workers with two tasks each; less where the processes
+        themselves take so much that two workers would not fit.
     """
-    task_memory = task_memory or default_task_memory(memory, problem.n_features)
+    task_memory = task_memory or default_task_memory(memory, problem.n_features, int(panels.bytes.sum()))
     layout = layout or choose_layout(model, problem, panels, task_memory, pins)
     sizes = Sizes(model.state(problem), layout, problem)
     passes = (*model.epoch_passes(problem), *model.other_passes(problem))
@@ -118,17 +123,18 @@ def make_plan(
     base, per_worker = (DRIVER_BYTES, WORKER_BYTES) if workers else (ALONE_BYTES, 0)
     base += constants
     n = max(workers, 1)
-    need = largest + constants + per_worker
+    at_once = TASKS_AT_ONCE if workers else 1
+    need = at_once * largest + constants + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
             f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)}: "
-            f"{_mib(largest)} blocks, {_mib(need - largest)} process) but --memory is {_mib(memory)}; raise --memory, "
+            f"{at_once} x {_mib(largest)} blocks, {_mib(need - at_once * largest)} process) but --memory is {_mib(memory)}; raise --memory, "
             f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
         )
     spare = (memory - base) // n - need
     data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, sizes.specs))
-    panel_cache = min(spare * 3 // 4, int(data_bytes * PREPARED_SHARE))
-    block_cache = min(max(0, spare - panel_cache) * 3 // 4, model_bytes)
+    panel_cache = min(int(spare * CACHE_SHARE), int(data_bytes * PREPARED_SHARE))
+    block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
     epoch = [pass_cost(pass_, sizes, panels) for pass_ in model.epoch_passes(problem)]
     return Plan(
         layout=layout,
@@ -149,11 +155,17 @@ def make_plan(
     )
 
 
-def default_task_memory(memory: int, n_features: int) -> int:
-    """The share of four workers in ``memory``, or of two in what the processes of two leave over."""
+def default_task_memory(memory: int, n_features: int, data_bytes: int) -> int:
+    """The share of a task in ``memory`` with four workers, or with two in what their processes leave over.
+
+    A small dataset is left room in every worker's cache: it is read once per stripe.
+    """
     constants = CONSTANT_COPIES * 8 * n_features
+    cache = int(data_bytes * PREPARED_SHARE / CACHE_SHARE) + MIB
     left = memory - DRIVER_BYTES - constants - 2 * (WORKER_BYTES + constants)
-    return max(MIB, min(memory // 4, left // 2))
+    if cache <= left * SMALL_DATA_SHARE:
+        left -= 2 * cache
+    return max(MIB, min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)))
 
 
 def read_bytes(cost: PassCost, panel_cache: int, block_cache: int, data_bytes: int, model_bytes: int) -> int:
@@ -195,7 +207,7 @@ def choose_layout(
         least = need(cut(min(multiple, n_cols)))
         raise DoesNotFit(
             f"the smallest task needs {_mib(least)} but --task-memory is {_mib(task_memory)}; set --memory to "
-            f"{_mib(4 * least)} or more, or --task-memory to {_mib(least)}, or use fewer features (min-count, hashing)"
+            f"{_mib(4 * TASKS_AT_ONCE * least)} or more, or --task-memory to {_mib(least)}, or use fewer features (min-count, hashing)"
         )
     return cut(low * multiple)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.errors import DamagedStore
+from oocml.store.buffers import aligned_empty
 from oocml.store.chunks import Chunks
 
 Array = npt.NDArray[Any]
 MAX_STAMP = 2**62
 CHUNK_BYTES = 8 * 2**20
 """Chunks from 32 MiB up are always mapped afresh by malloc and read several times slower; 8 MiB is well below."""
+ROUND_ROWS = 1024
+"""Chunks of more rows hold a multiple of this, so that their bytes are a multiple of a page: direct I/O needs that."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class StoredArray:
         if not self.block_shape:
             return ()
         row_bytes = max(1, math.prod(self.block_shape[1:]) * np.dtype(self.dtype).itemsize)
-        return (max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes)), *self.block_shape[1:])
+        rows = max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes))
+        if rows < self.block_shape[0] and rows > ROUND_ROWS:
+            rows -= rows % ROUND_ROWS
+        return (rows, *self.block_shape[1:])
 
     def stored_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes on disk of a block of ``shape``, padding included."""
@@ -68,7 +74,8 @@ class StoredArray:
         for key, where in self._chunks(index, stamp, block.shape):
             part = block[where]
             if part.shape != self.chunk_shape or not part.flags.c_contiguous:
-                padded = np.zeros(self.chunk_shape, self.dtype)
+                padded = aligned_empty(self.chunk_shape, self.dtype)
+                padded[...] = 0
                 padded[tuple(slice(n) for n in part.shape)] = part
                 part = padded
             view = _bytes_of(part)
@@ -77,14 +84,25 @@ class StoredArray:
             n_bytes += len(view)
         return crc, n_bytes
 
-    def read(self, chunks: Chunks, index: int, stamp: int, shape: tuple[int, ...], crc: int) -> tuple[Array, int]:
-        """The block at ``stamp`` and the bytes read; `DamagedStore` if it is not what was committed."""
-        block = np.empty(shape, self.dtype)
+    def read(
+        self,
+        chunks: Chunks,
+        index: int,
+        stamp: int,
+        shape: tuple[int, ...],
+        crc: int,
+        take: Callable[[tuple[int, ...], str], Array] = aligned_empty,
+    ) -> tuple[Array, int]:
+        """The block at ``stamp`` and the bytes read; `DamagedStore` if it is not what was committed.
+
+        ``take`` makes the array that is filled.
+        """
+        block = take(shape, self.dtype)
         got, n_bytes = self._identity_crc(index, stamp), 0
         for key, where in self._chunks(index, stamp, shape):
             part = block[where]
             direct = part.shape == self.chunk_shape and part.flags.c_contiguous
-            buffer = part if direct else np.empty(self.chunk_shape, self.dtype)
+            buffer = part if direct else aligned_empty(self.chunk_shape, self.dtype)
             view = _bytes_of(buffer)
             chunks.read_into(key, view)
             got = crc32c.crc32c(view, got)

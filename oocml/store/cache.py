@@ -6,6 +6,7 @@ that come and keeping them gives a hit rate of capacity / total, which is what t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,6 +17,7 @@ class PinnedCache:
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
+        self._lock = threading.Lock()
         self._entries: dict[Hashable, tuple[Any, Any, int]] = {}
 
     def get(self, key: Hashable, version: Any = None) -> Any | None:
@@ -24,17 +26,27 @@ class PinnedCache:
 
     def take(self, key: Hashable, version: Any = None) -> Any | None:
         """Get and forget: the caller may change the value in place."""
-        value = self.get(key, version)
-        self.drop(key)
+        with self._lock:
+            value = self.get(key, version)
+            self._drop(key)
         return value
 
-    def put(self, key: Hashable, value: Any, n_bytes: int, version: Any = None) -> None:
-        self.drop(key)
-        if self.used_bytes + n_bytes <= self.capacity_bytes:
+    def put(self, key: Hashable, value: Any, n_bytes: int, version: Any = None) -> bool:
+        """Keep a value if there is room; returns whether it is kept."""
+        with self._lock:
+            self._drop(key)
+            if self.used_bytes + n_bytes > self.capacity_bytes:
+                return False
             self._entries[key] = (version, value, n_bytes)
             self.used_bytes += n_bytes
+            return True
 
-    def drop(self, key: Hashable) -> None:
+    def holds(self, key: Hashable, value: Any) -> bool:
+        """Whether this very value is kept."""
+        entry = self._entries.get(key)
+        return entry is not None and entry[1] is value
+
+    def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.used_bytes -= entry[2]

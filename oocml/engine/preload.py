@@ -1,0 +1,18 @@
+"""What the process that workers are forked from imports: everything a task needs, so that workers share its pages.
+
+It must stay single-threaded and do no I/O through Zarr, whose threads would not survive the fork.
+"""
+
+import gc
+
+import distributed.nanny
+import distributed.worker  # noqa: F401
+import numpy as np
+
+import oocml.engine.score
+import oocml.engine.task  # noqa: F401
+from oocml.kernels.finite import all_finite
+
+all_finite(np.zeros(1, np.float32))  # loads numba's tables, the largest part
+gc.collect()
+gc.freeze()

@@ -1,0 +1,22 @@
+"""Is every number finite? Asked of each block before it is stored."""
+
+import numpy as np
+import numpy.typing as npt
+
+from oocml.kernels.jit import jit
+
+
+def all_finite(block: npt.NDArray[np.floating]) -> bool:
+    """Whether a C-contiguous float32 or float64 block holds no NaN and no infinity."""
+    if block.dtype == np.float32:
+        return bool(_max_bits32(block.reshape(-1).view(np.uint32)) < 0x7F800000)
+    return bool(np.isfinite(block).all())
+
+
+@jit
+def _max_bits32(bits):  # type: ignore[no-untyped-def]
+    # without the sign, floats order as their bits do, and everything from 0x7F800000 up is not finite
+    most = np.uint32(0)
+    for e in range(bits.size):
+        most = max(most, bits[e] & np.uint32(0x7FFFFFFF))
+    return most
