@@ -75,3 +75,11 @@ class Assembled:
         """The name of each row's class, None where it has none."""
         name_of = dict(zip(self.schema.labels.tolist(), self.schema.label_names, strict=True))
         return [name_of[row[0]] if row else None for row in self.labels]
+
+
+def assert_reads(got, want):
+    """Whether a matrix was read whole: values, shape, order of rows."""
+    want = sp.csr_matrix(want)
+    assert got.X.shape == want.shape
+    np.testing.assert_array_equal(got.X.toarray(), want.toarray().astype(np.float32))
+    assert got.position == list(range(want.shape[0]))

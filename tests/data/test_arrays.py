@@ -4,18 +4,12 @@ import zipfile
 
 import numpy as np
 import pytest
-import scipy.io
 import scipy.sparse as sp
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from oocml.data import array_rows, entry_spill, sparse_source
 from oocml.data.arrays import NpyReader, NpzReader
-from oocml.data.entry_spill import EntrySpill
-from oocml.data.mtx import MtxReader
-from oocml.data.readers import BadLines, TooManyBad, make_reader
+from oocml.data.readers import BadLines, TooManyBad
 from oocml.errors import InputError, UsageError
-from tests.data.assembling import Assembled
+from tests.data.assembling import Assembled, assert_reads
 
 MATRIX = sp.random_array((60, 23), density=0.2, rng=np.random.default_rng(0), dtype=np.float32).tocsr()
 
@@ -23,25 +17,6 @@ MATRIX = sp.random_array((60, 23), density=0.2, rng=np.random.default_rng(0), dt
 def saved(tmp_path, name="x.npz", **arrays):
     np.savez(tmp_path / name, **arrays)
     return tmp_path / name
-
-
-def same(got, want):
-    """Whether a matrix was read whole: values, shape, order of rows."""
-    want = sp.csr_matrix(want)
-    assert got.X.shape == want.shape
-    np.testing.assert_array_equal(got.X.toarray(), want.toarray().astype(np.float32))
-    assert got.position == list(range(want.shape[0]))
-
-
-@pytest.fixture
-def tiny_batches(monkeypatch):
-    """Batches and ranges so small that every matrix needs many."""
-    for module in (array_rows, sparse_source):
-        monkeypatch.setattr(module, "BATCH_ENTRIES", 7)
-    monkeypatch.setattr("oocml.data.arrays.BATCH_ENTRIES", 50)
-    monkeypatch.setattr(entry_spill, "BUFFER_ENTRIES", 40)
-    monkeypatch.setattr(entry_spill, "RANGE_ENTRIES", 16)
-    monkeypatch.setattr(entry_spill, "RANGE_ROWS", 9)
 
 
 # -- npz ------------------------------------------------------------------------------------------------------
@@ -54,7 +29,7 @@ def tiny_batches(monkeypatch):
 def test_scipy_matrix_comes_back(tmp_path, layout, compressed, part_bytes):
     sp.save_npz(tmp_path / "x.npz", MATRIX.asformat(layout), compressed=compressed)
     got = Assembled(NpzReader(), [tmp_path / "x.npz"], part_bytes=part_bytes)
-    same(got, MATRIX)
+    assert_reads(got, MATRIX)
     assert (
         len(got.parts) == (1 if compressed or layout != "csr" or part_bytes > 64 else 22 * 2 - 9)
         or len(got.parts) > 5
@@ -74,7 +49,7 @@ def test_every_kind_of_number_and_index_is_read(tmp_path, dtype, value):
         indptr=M.indptr.astype(dtype),
         shape=np.array(M.shape),
     )
-    same(Assembled(NpzReader(), [path]), M.astype(np.float32))
+    assert_reads(Assembled(NpzReader(), [path]), M.astype(np.float32))
 
 
 def test_unsorted_and_repeated_columns_are_added_up_and_zeros_left_out(tmp_path):
@@ -86,7 +61,7 @@ def test_unsorted_and_repeated_columns_are_added_up_and_zeros_left_out(tmp_path)
         shape=np.array([3, 4]),
     )
     got = Assembled(NpzReader(), [path])
-    same(got, [[2, 0, 5, 0], [0, 0, 0, 0], [0, 8, 0, 0]])
+    assert_reads(got, [[2, 0, 5, 0], [0, 0, 0, 0], [0, 8, 0, 0]])
     assert got.X.nnz == 3
 
 
@@ -101,7 +76,7 @@ def test_named_arrays_give_matrix_labels_and_names(tmp_path):
     )
     got = Assembled(NpzReader(), [path])
     assert got.dense
-    same(got, X)
+    assert_reads(got, X)
     assert got.classes == ["yes", None, "no", "yes"]
     assert list(got.schema.feature_names) == ["a", "b", "c"]
     assert got.schema.label_kind == "number"
@@ -229,7 +204,7 @@ def test_dense_matrix_comes_back_in_either_order(tmp_path, order, part_bytes):
     np.save(tmp_path / "x.npy", np.asarray(X, order=order))
     np.save(tmp_path / "y.npy", np.arange(31.0))
     got = Assembled(NpyReader(y=str(tmp_path / "y.npy")), [tmp_path / "x.npy"], part_bytes=part_bytes)
-    same(got, X)
+    assert_reads(got, X)
     assert got.labels == [[float(i)] for i in range(31)]
     assert len(got.parts) == (4 if part_bytes == 300 else 1)
 
@@ -266,7 +241,7 @@ def test_row_with_a_value_that_is_not_finite_is_bad(tmp_path, value, said, spars
 def test_large_finite_values_are_no_reason_to_complain(tmp_path):
     X = np.full((3, 3), 3e38, np.float32)
     np.save(tmp_path / "x.npy", X)
-    same(Assembled(NpyReader(), [tmp_path / "x.npy"]), X)
+    assert_reads(Assembled(NpyReader(), [tmp_path / "x.npy"]), X)
 
 
 def test_npy_that_is_missing_damaged_or_a_folder_is_refused(tmp_path):
@@ -296,124 +271,3 @@ def test_compressed_array_in_column_order_is_refused_with_a_way_out(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", X=np.asfortranarray(np.ones((4, 3))))
     with pytest.raises(InputError, match="column order.*np.savez"):
         NpzReader().parts([str(tmp_path / "x.npz")], 1 << 20)
-
-
-# -- entries in any order -------------------------------------------------------------------------------------
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    entries=st.lists(st.tuples(st.integers(5, 40), st.integers(0, 6), st.integers(1, 9)), max_size=120),
-    expected=st.integers(1, 200),
-)
-@pytest.mark.usefixtures("tiny_batches")
-def test_entries_in_any_order_become_rows_in_order(tmp_path_factory, entries, expected):
-    rows, columns, values = np.array(entries, np.int64).reshape(-1, 3).T
-    folder = tmp_path_factory.mktemp("spill")
-    spill = EntrySpill(str(folder), 5, 41, 7, expected)
-    for k in range(0, len(rows), 11):
-        spill.add(rows[k : k + 11], columns[k : k + 11], values[k : k + 11])
-    pieces = list(spill.iter_rows())
-    assert [lo for lo, _ in pieces] == np.cumsum([5, *(M.shape[0] for _, M in pieces)])[:-1].tolist()
-    want = sp.coo_matrix((values, (rows - 5, columns)), shape=(36, 7)).toarray()
-    np.testing.assert_array_equal(np.vstack([M.toarray() for _, M in pieces]), want)
-    assert not [path for path in folder.rglob("*") if path.is_file()]
-
-
-# -- Matrix Market --------------------------------------------------------------------------------------------
-
-
-def market(tmp_path, text, name="x.mtx"):
-    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return tmp_path / name
-
-
-HEAD = "%%MatrixMarket matrix coordinate real general\n"
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("packed", ["", ".gz"])
-@pytest.mark.usefixtures("tiny_batches")
-def test_matrix_written_by_scipy_comes_back(tmp_path, monkeypatch, transposed, packed):
-    monkeypatch.setattr("oocml.data.mtx.BLOCK_BYTES", 300)
-    M = MATRIX.tocsc().tocoo()  # by column, as most files are
-    scipy.io.mmwrite(tmp_path / "x.mtx", M, precision=9)
-    path = tmp_path / "x.mtx"
-    if packed:
-        import gzip
-
-        path = market(tmp_path, gzip.compress(path.read_bytes()), "x.mtx.gz")
-    got = Assembled(MtxReader(transposed=transposed), [path])
-    same(got, MATRIX.T if transposed else MATRIX)
-
-
-@pytest.mark.parametrize(("field", "kind"), [("symmetric", np.int64), ("skew-symmetric", np.float64)])
-def test_symmetric_matrix_is_filled_in(tmp_path, field, kind):
-    rng = np.random.default_rng(0)
-    lower = np.tril(rng.integers(0, 4, (6, 6)), k=-1).astype(kind)
-    whole = lower + lower.T if field == "symmetric" else lower - lower.T
-    scipy.io.mmwrite(tmp_path / "x.mtx", sp.coo_matrix(whole), symmetry=field)
-    assert field in (tmp_path / "x.mtx").read_text()
-    same(Assembled(MtxReader(), [tmp_path / "x.mtx"]), whole)
-
-
-def test_pattern_and_repeated_entries(tmp_path):
-    text = "%%MatrixMarket matrix coordinate pattern general\n%comment\n\n3 2 3\n1 2\n3 1\n1 2\n"
-    same(Assembled(MtxReader(), [market(tmp_path, text)]), [[0, 2], [0, 0], [1, 0]])
-
-
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
-def test_blank_lines_and_line_ends_do_not_matter(tmp_path, newline, end):
-    text = f"{HEAD}% made by hand\n2 3 2\n1 1 2.5\n\n2 3 -1e2{end}".replace("\n", newline)
-    same(Assembled(MtxReader(), [market(tmp_path, text)]), [[2.5, 0, 0], [0, 0, -100]])
-
-
-def test_labels_stand_beside_a_market_file(tmp_path):
-    np.save(tmp_path / "y.npy", np.array(["b", "a"]))
-    reader = make_reader("mtx", {"y": str(tmp_path / "y.npy"), "transposed": "true"})
-    got = Assembled(reader, [market(tmp_path, f"{HEAD}3 2 1\n1 1 2\n")])
-    assert got.X.shape == (2, 3)
-    assert got.classes == ["b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("entry", "reason"),
-    [
-        ("1 1 nan", "'1 1 nan': the value is not finite"),
-        ("1 1 1e39", "too large for float32"),
-        ("0 1 2", "'0 1 2' lies outside a matrix of 3 x 2"),
-        ("1 3 2", "lies outside"),
-        ("1 x 2", "'1 x 2' is not three numbers"),
-        ("1 2", "'1 2' is not 'row column value'"),
-    ],
-)
-def test_bad_entry_is_named_with_its_line(tmp_path, entry, reason):
-    path = market(tmp_path, f"{HEAD}% a comment\n3 2 3\n1 1 5\n\n{entry}\n3 2 6\n")
-    reader = MtxReader()
-    (part,) = reader.parts([str(path)], 1 << 20)
-    bad = BadLines(0)
-    with pytest.raises(TooManyBad):
-        list(reader.read(part, bad))
-    assert bad.first_line + 1 == 6
-    assert reason in bad.first_reason
-    same(Assembled(MtxReader(), [path], max_bad=1), [[5, 0], [0, 0], [0, 6]])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("1 2 3\n", "no %%MatrixMarket in its first line"),
-        ("%%MatrixMarket matrix array real general\n2 2\n", "matrix array, not a matrix coordinate"),
-        (HEAD.replace("real", "complex"), "holds complex numbers"),
-        (HEAD.replace("general", "hermitian"), "is hermitian"),
-        (f"{HEAD}% only comments\n", "ends before its size line"),
-        (f"{HEAD}2 2\n", "line 2: .* is not 'rows columns entries'"),
-        (f"{HEAD}0 2 0\n", "has no rows"),
-        (f"{HEAD}2 2 3\n1 1 1\n", "promises 3 entries and has 1; is it cut short"),
-        (f"{HEAD}2 2 1\n1 1 1\n2 2 2\n", "promises 1 entries and has 2"),
-    ],
-)
-def test_other_files_are_refused(tmp_path, text, message):
-    with pytest.raises(InputError, match=message):
-        Assembled(MtxReader(), [market(tmp_path, text)])
