@@ -100,7 +100,7 @@ def _check_manual(spec: Spec, folder: Path) -> list[Path]:
         return [folder / f.to for f in files]
     where = f" Origin: {spec.origin}{', ' + spec.url if spec.url else ''}."
     wanted = f" Put {', '.join(absent)} into {folder}." if absent else ""
-    raise UsageError(f"{spec.name} is in no package index; {spec.source.instructions}{where}{wanted}")
+    raise UsageError(f"{spec.name} has to be got by hand. {spec.source.instructions}{where}{wanted}")
 
 
 def _take_installed(source: Source, file: SourceFile, folder: Path) -> bool:

@@ -145,6 +145,13 @@ class Spec:
             return self.nnz / self.rows
         return None
 
+    @property
+    def expected_nnz(self) -> int | None:
+        """Stored entries of the training split: the stated number, or rows times the mean per row."""
+        if self.nnz is None and self.rows and self.nnz_per_row:
+            return round(self.rows * self.nnz_per_row)
+        return self.nnz
+
     def summary(self) -> dict[str, Any]:
         """The line of ``oocml specs``."""
         test = self.splits.get("test", Split())

@@ -202,6 +202,12 @@ def test_summary_is_plain():
     assert line["thesis"] == "Reddit-Full"
 
 
+def test_entries_are_estimated_where_they_are_not_stated():
+    assert load_spec("news20").expected_nnz == 1_569_741
+    assert load_spec("reddit_full").expected_nnz == pytest.approx(1.026e10, rel=0.001)
+    assert load_spec("toy").expected_nnz is None
+
+
 def test_page_on_data_sets_lists_every_spec():
     page = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
     assert [name for name in list_specs() if f"| `{name}`" not in page] == []
