@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oocml.cli import verb
+from oocml.cli.output import show_training
 from oocml.cli.verb import Verb
 from oocml.errors import InputError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from oocml.run import Run
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, show=show_training)
 @verb.run_argument
 @click.option("--out", metavar="FILE.html", help="Write the report with its plots there, too.")
 def report(run: str, out: str | None) -> dict[str, Any]:

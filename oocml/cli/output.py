@@ -74,6 +74,21 @@ def show_values(values: Mapping[str, Any]) -> None:
         show_table(records)
 
 
+def show_training(summary: Mapping[str, Any]) -> None:
+    """Print what `train` answers: settings instead of all the configuration, one score an epoch."""
+    config = summary.get("config") or {}
+    metric = (config.get("validation") or {}).get("metric")
+    history = []
+    for epoch in summary.get("history", ()):
+        scores = epoch.get("valid")
+        valid = {f"valid {metric}": scores.get(metric)} if scores else {}
+        history.append({name: value for name, value in epoch.items() if name != "valid"} | valid)
+    shown = {name: value for name, value in summary.items() if name not in ("config", "history")}
+    show_values(
+        {**shown, **{f"set {k}": v for k, v in config.get("settings", {}).items()}, "history": history}
+    )
+
+
 def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Print records under aligned headings; numbers stand to the right."""
     if columns is None:

@@ -9,6 +9,7 @@ import click
 
 from oocml.cli import verb
 from oocml.cli.look import write_html
+from oocml.cli.output import show_training
 from oocml.cli.train import progress, resumable
 from oocml.cli.verb import Verb, given
 
@@ -21,7 +22,7 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, show=show_training)
 @click.option(
     "--to",
     default="oocml-quickstart",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from oocml.cli import verb
+from oocml.cli.output import show_training
 from oocml.cli.verb import Verb, given
 from oocml.config import parse_settings, split_settings
 from oocml.errors import OocmlError, UsageError
@@ -89,7 +90,7 @@ def plan(model: str, data: str | None, memory: int | None, **options: Any) -> di
     return api.plan(model, dataset, memory=memory, settings=settings, **given(**options)).to_dict()
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, show=show_training)
 @click.argument("model")
 @verb.data_argument
 @verb.run_argument
@@ -121,7 +122,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
     return trained.summary()
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, show=show_training)
 @verb.run_argument
 @click.option("--epochs", type=verb.MoreEpochs(), help="Add N epochs; without it, finish the original count.")
 @verb.memory

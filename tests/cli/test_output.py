@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oocml.cli.output import plain, show_table, show_values, to_json
+from oocml.cli.output import plain, show_table, show_training, show_values, to_json
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(
@@ -62,6 +62,24 @@ def test_values_for_people(capsys):
         "epoch  valid  objective",
         "    1      -          -",
         "    2      -       0.25",
+    ]
+
+
+def test_training_is_shown_with_its_settings_and_the_score_it_compared(capsys):
+    show_training(
+        {
+            "objective": 0.5,
+            "history": [{"epoch": 1, "valid": {"accuracy": 0.75, "log_loss": 1.0}}],
+            "config": {"model": "mlr", "settings": {"l2": 0.1}, "validation": {"metric": "accuracy"}},
+        }
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "objective  0.5",
+        "set l2     0.1",
+        "",
+        "history",
+        "epoch  valid accuracy",
+        "    1            0.75",
     ]
 
 
