@@ -172,7 +172,7 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any]) -> Shape:
     """
     n_rows = spec.splits[split].rows if split in spec.splits else None
     stated = {"rows": n_rows, "cols": spec.cols, "classes": spec.classes, "nnz_per_row": spec.nnz_per_row}
-    shape = {key: stated[key] if value is None else value for key, value in given.items()}
+    shape: dict[str, Any] = {key: stated[key] if value is None else value for key, value in given.items()}
     for key, value in shape.items():
         option = f"--{key.replace('_', '-')}"
         if value is None:
