@@ -180,7 +180,10 @@ class Run:
         problem = None
         try:
             for checkpoint in (None, *ledger.kept):
-                _verify(RunArrays(self.store, checkpoint), deep)
+                arrays = RunArrays(self.store, checkpoint)
+                if checkpoint is None:  # a checkpoint keeps what is exported, the run itself all of its state
+                    arrays.specs = {spec.name: spec for spec in arrays.model.state(arrays.problem)}
+                _verify(arrays, deep)
         except DamagedStore as error:
             problem = str(error)
         return {
@@ -224,7 +227,7 @@ class Run:
 
 def _verify(arrays: RunArrays, deep: bool) -> None:
     """Raise `DamagedStore` if a chunk that the ledger names is missing, or with ``deep`` not what was written."""
-    for spec in arrays.model.state(arrays.problem):
+    for spec in arrays.specs.values():
         array = stored_array(spec, arrays.layout, arrays.problem)
         for index in range(n_blocks(spec, arrays.layout)):
             stamp = int(arrays.ledger.stamps[spec.name][index])

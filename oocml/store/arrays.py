@@ -47,7 +47,7 @@ class StoredArray:
         rows = max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes))
         if rows < self.block_shape[0] and rows > ROUND_ROWS:
             rows -= rows % ROUND_ROWS
-        return (rows, *self.block_shape[1:])
+        return (rows, *(max(1, n) for n in self.block_shape[1:]))
 
     def stored_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes on disk of a block of ``shape``, padding included."""
@@ -72,7 +72,7 @@ class StoredArray:
         """Store a block; returns its checksum and the bytes written."""
         crc, n_bytes = self._identity_crc(index, stamp), 0
         for key, where in self._chunks(index, stamp, block.shape):
-            part = block[where]
+            part = block[(*where, ...)]  # an array even of a scalar
             if part.shape != self.chunk_shape or not part.flags.c_contiguous:
                 padded = aligned_empty(self.chunk_shape, self.dtype)
                 padded[...] = 0
@@ -100,7 +100,7 @@ class StoredArray:
         block = take(shape, self.dtype)
         got, n_bytes = self._identity_crc(index, stamp), 0
         for key, where in self._chunks(index, stamp, shape):
-            part = block[where]
+            part = block[(*where, ...)]
             direct = part.shape == self.chunk_shape and part.flags.c_contiguous
             buffer = part if direct else aligned_empty(self.chunk_shape, self.dtype)
             view = _bytes_of(buffer)

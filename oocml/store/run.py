@@ -16,7 +16,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from zarr.errors import GroupNotFoundError
 
 from oocml.errors import InputError, RunBusy, UsageError
 from oocml.store.arrays import MAX_STAMP, StoredArray
-from oocml.store.chunks import PARTIAL, require_hard_links
-from oocml.store.ledger import Ledger, read_ledger, write_ledger
+from oocml.store.chunks import PARTIAL, require_hard_links, write_failed
+from oocml.store.ledger import STAMPS_PER_DRIVER, Ledger, read_ledger, write_ledger
 
 SCHEMA = 1
 LEDGER = "ledger"
@@ -98,15 +98,8 @@ class RunStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run; the kernel lets go of it when this process dies. `RunBusy` if another driver has it."""
-        fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunBusy(f"{self.path} is being trained by another process; wait for it or stop it") from None
+        with _held_lock(self.path):
             yield
-        finally:
-            os.close(fd)
 
     def sweep(self, live: Mapping[str, set[str]]) -> int:
         """Remove chunks that no ledger names and half-written files; only the lock's holder may. Returns the count.
@@ -122,7 +115,8 @@ class RunStore:
                 key = f"state/{folder.name}/{entry.name}"
                 orphan = entry.name.startswith("c.") and key not in live.get(folder.name, ())
                 if orphan or entry.name.endswith(PARTIAL):
-                    os.unlink(entry.path)
+                    # a worker that outlived its driver may remove its own leftovers meanwhile
+                    Path(entry.path).unlink(missing_ok=True)
                     n_removed += 1
         return n_removed
 
@@ -155,11 +149,45 @@ def create_run(
     require_hard_links(path.parent)
     if path.exists() and (path / LEDGER).exists() and not overwrite:
         raise UsageError(f"{path} exists; `oocml resume` goes on with it, --overwrite replaces it")
-    if path.exists() and not (path / LEDGER).exists() and any(path.iterdir()):
+    if path.exists() and not (path / LEDGER).exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not a run; give another name")
     _remove_leftovers(path)
     beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
-    own = {"kind": "run", "schema": SCHEMA, "run_id": uuid.uuid4().hex, "model_file": model_file is not None}
+    with ExitStack() as stack:
+        if path.exists():
+            stack.enter_context(_held_lock(path))  # nobody trains what is about to be replaced
+        stack.callback(shutil.rmtree, beside, ignore_errors=True)
+        try:
+            _write_run(beside, config, arrays, held, segments, model_file)
+            _put_in_place(beside, path)
+        except OSError as error:
+            raise write_failed(error, path) from error
+    return RunStore(path)
+
+
+@contextmanager
+def _held_lock(path: Path) -> Iterator[None]:
+    fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunBusy(f"{path} is being trained by another process; wait for it or stop it") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write_run(
+    beside: Path,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    held: Mapping[str, npt.NDArray[Any]],
+    segments: list[int],
+    model_file: Path | None,
+) -> None:
+    run_id = uuid.uuid4()
+    own = {"kind": "run", "schema": SCHEMA, "run_id": run_id.hex, "model_file": model_file is not None}
     group = zarr.create_group(str(beside), attributes={"oocml": {**config, **own}})
     (beside / "state").mkdir()
     for array in arrays.values():
@@ -169,15 +197,20 @@ def create_run(
         small.create_array(name, data=values)
     if model_file is not None:
         shutil.copyfile(model_file, beside / "model.py")
-    write_ledger(beside / LEDGER, _first_ledger(arrays, segments))
-    if path.exists():
-        old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
-        os.rename(path, old)
+    # workers of a run that this one replaces may write on for a while: start at stamps they do not have
+    first_stamp = 1 + run_id.int % (MAX_STAMP // STAMPS_PER_DRIVER // 2) * STAMPS_PER_DRIVER
+    write_ledger(beside / LEDGER, _first_ledger(arrays, segments, first_stamp))
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    if not path.exists():
         os.rename(beside, path)
-        shutil.rmtree(old)
-    else:
-        os.rename(beside, path)
-    return RunStore(path)
+        return
+    old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(path, old)
+    os.rename(beside, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _create_state_array(group: zarr.Group, array: StoredArray) -> None:
@@ -195,11 +228,12 @@ def _create_state_array(group: zarr.Group, array: StoredArray) -> None:
     )
 
 
-def _first_ledger(arrays: Mapping[str, StoredArray], segments: list[int]) -> Ledger:
+def _first_ledger(arrays: Mapping[str, StoredArray], segments: list[int], first_stamp: int) -> Ledger:
     return Ledger(
         stamps={name: np.zeros(array.n_blocks, np.int64) for name, array in arrays.items()},
         crcs={name: np.zeros(array.n_blocks, np.uint32) for name, array in arrays.items()},
         segments=segments,
+        next_stamp=first_stamp,
     )
 
 
