@@ -72,7 +72,7 @@ class TaskWork:
         for p in self.task.rows:
             self._visit_row_block(p, cols, scratch, sweep, last)
         ends = [self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols]
-        if self.kernel.end_sweep is not None:
+        if self.kernel.end_sweep is not None and self.task.closing:
             for visit in ends:
                 self._call(self.kernel.end_sweep, visit)
         settled = self.kernel.settled

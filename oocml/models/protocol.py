@@ -169,7 +169,7 @@ class Kernel(NamedTuple):
     visit: Callable[[Visit], Parts | None]
     """Called for every panel of the task's rows x every column block of its stripe."""
     end_sweep: Callable[[Visit], Parts | None] | None = None
-    """Called per column block after each sweep, without data (the parts of all sweeps are added up)."""
+    """Called per column block when it has seen all rows, once a sweep, without data (parts of all sweeps add up)."""
     settled: Callable[[Visit], bool] | None = None
     """Asked per column block after each sweep but the last two: if all say yes, the task jumps to its last sweep."""
 
