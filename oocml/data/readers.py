@@ -208,6 +208,19 @@ def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A00
     return made
 
 
+def inherited_options(format: str, train: Dataset | None) -> dict[str, Any]:  # noqa: A002
+    """Options of a format that the training set decides, if it was made of the same format.
+
+    A reader lists them in ``INHERITED`` and its schema's ``attrs[format]`` hold their values.
+    """
+    if train is None or format not in READERS:
+        return {}
+    module, name = READERS[format].split(":")
+    names = getattr(getattr(importlib.import_module(module), name), "INHERITED", ())
+    stored = train.attrs.get(format, {})
+    return {name: stored[name] for name in names if stored.get(name) is not None}
+
+
 def numeric_schema(
     totals: Totals, like: Dataset | None, *, n_cols: int | None = None, index_base: int
 ) -> Schema:

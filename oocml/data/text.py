@@ -74,6 +74,9 @@ class TextReader:
         A power of 2: hash words to so many columns instead of keeping a vocabulary.
     """
 
+    INHERITED = ("min_token", "hashing")
+    """Options that test data takes from its training set (see `oocml.data.readers.inherited_options`)."""
+
     def __init__(
         self,
         *,
