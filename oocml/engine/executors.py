@@ -7,9 +7,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
 
-from distributed import Client, Future, KilledWorker, get_worker, wait
+from distributed import Client, Future, KilledWorker, get_worker
 
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
@@ -105,6 +106,8 @@ class OnDask:
         self._ended: queue.Queue[Future] = queue.Queue()
         self._flying: dict[Any, tuple[TaskMessage, str, Future]] = {}
         self._home: dict[tuple[str, int], str] = {}
+        self._died: dict[str, list[int]] = {}
+        """Per dead worker, the stamps of what it was given, in order."""
 
     def _workers(self) -> list[str]:
         """Addresses of the workers, as of at most `REFRESH_S` ago (asking is a round trip)."""
@@ -152,15 +155,7 @@ class OnDask:
         ended = [self._next()]
         while not self._ended.empty():
             ended.append(self._ended.get())
-        lost = [future for future in ended if isinstance(_error(future), KilledWorker)]
-        completions = []
-        for future in ended:
-            message, _, _ = self._flying[future.key]
-            if future in lost:
-                completions.append(Completion(message, self._lost(future)))
-                continue
-            result: TaskResult = future.result()
-            completions.append(Completion(message, result))
+        completions = [Completion(self._flying[future.key][0], self._outcome(future)) for future in ended]
         for future in ended:
             del self._flying[future.key]
             future.release()
@@ -178,11 +173,22 @@ class OnDask:
                         f"no worker has been alive for {PATIENCE_S:.0f} s; look at the workers' logs, then resume"
                     ) from None
 
-    def _lost(self, future: Future) -> Lost:
-        address = str(_error(future).last_worker.address)  # type: ignore[union-attr]
-        mine = self._flying[future.key][0].out_stamp
-        stamps = sorted(m.out_stamp for m, worker, _ in self._flying.values() if worker == address)
-        return Lost(address, mine in stamps[:TASKS_AT_ONCE] or mine not in stamps)
+    def _outcome(self, future: Future) -> TaskResult | Lost:
+        # asking may fail even if the task had ended: its worker may die before it hands the result over
+        try:
+            result: TaskResult = future.result()
+        except KilledWorker as error:
+            return self._lost(self._flying[future.key][0].out_stamp, str(error.last_worker.address))
+        except CancelledError:
+            raise WorkersLost("the Dask scheduler is gone; start it again, then resume") from None
+        return result
+
+    def _lost(self, stamp: int, worker: str) -> Lost:
+        if worker not in self._died:
+            # its losses are told one by one; which tasks it ran is known when the first one is
+            self._died[worker] = sorted(m.out_stamp for m, at, _ in self._flying.values() if at == worker)
+        stamps = self._died[worker]
+        return Lost(worker, stamp in stamps[:TASKS_AT_ONCE] or stamp not in stamps)
 
     def forget(self) -> None:
         for _, _, future in self._flying.values():
@@ -198,22 +204,19 @@ class OnDask:
                 window.append((message, self._call(function, message)))
             message, future = window.popleft()
             for _ in range(MAX_RESTARTS):
-                if not isinstance(_error_of(future), KilledWorker):
+                try:
+                    result = future.result()
                     break
-                future = self._call(function, message)
-            yield future.result()
+                except KilledWorker:
+                    future = self._call(function, message)
+                except CancelledError:
+                    raise WorkersLost("the Dask scheduler is gone; start it again") from None
+            else:
+                raise WorkersLost(f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs")
+            yield result
             future.release()
 
     def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
         name = f"{self.name}-{function.__name__}"
         return self.client.submit(function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0)
 
-
-def _error_of(future: Future) -> BaseException | None:
-    """Wait for a future; what it raised, if anything."""
-    wait(future)
-    return _error(future)
-
-
-def _error(future: Future) -> BaseException | None:
-    return future.exception() if future.status == "error" else None
