@@ -50,7 +50,7 @@ from oocml.data.ingest_tasks import (
     save,
 )
 from oocml.data.parts import compression, count_lines
-from oocml.data.readers import Part, Schema, Totals, make_reader
+from oocml.data.readers import Part, Schema, Totals, inherited_options, make_reader
 from oocml.data.source_files import fingerprint, source_bytes
 from oocml.data.writer import MAX_LABELS, DatasetWriter, check_target, claim, partial_of
 from oocml.errors import DoesNotFit, InputError, OocmlError, UsageError
@@ -149,6 +149,7 @@ def ingest(
     train = _open_like(like, transform, n_cols)
     kind = transforms.check_kind(transform or "none")
     limits = Limits(_worker_count(memory, workers), client)
+    options = {**inherited_options(format, train), **options}
     make_reader(format, options)
     check_target(out, overwrite=overwrite)
     work = partial_of(out)
@@ -252,18 +253,19 @@ class _Run:
         for part in self.parts:
             if self.job.record("parts", part.index).exists():
                 done(part.index)
-        failed: list[PartRecord] = []
-        n_bad = 0
+        bad: list[PartRecord] = []
+        n_bad, failed = 0, False
         with self._executor() as pool:
             hashes = [pool.submit(hash_source, self.job, n, path) for n, path in enumerate(self.paths)]
             tasks = ((read_part, self.job, part, sources[part.path]) for part in todo)
-            for record in bounded_map(pool, tasks, 2 * self.limits.workers, stop=lambda: bool(failed)):
+            for record in bounded_map(pool, tasks, 2 * self.limits.workers, stop=lambda: failed):
                 n_bad += record.bad.count
-                if record.too_many_bad or n_bad > self.job.max_bad:
-                    failed.append(record)
+                if record.bad.count:
+                    bad.append(record)
+                failed = failed or record.too_many_bad or n_bad > self.job.max_bad
                 done(record.part)
             if failed:
-                raise self._bad_input(failed)
+                raise self._bad_input(bad)
             for future in hashes:
                 future.result()
         records = [load(self.job.record("parts", part.index)) for part in self.parts]

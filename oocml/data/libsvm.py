@@ -7,6 +7,7 @@ An index that occurs twice in a line makes it a bad line: adding up and taking t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -112,8 +113,8 @@ def _reason(problem: int, at: int, text: BytesArray, grammar: Grammar) -> str:
 
 def _field(text: BytesArray, at: int) -> str:
     """The blank-separated field that begins at ``at``, cut at 40 characters."""
-    field = text[at : at + 200].tobytes().split(maxsplit=1)
-    whole = field[0].decode("utf-8", "replace") if field else ""
+    found = re.match(rb"\S*", text[at : at + 200].tobytes())
+    whole = found.group().decode("utf-8", "replace") if found else ""
     return whole if len(whole) <= 40 else whole[:40] + "..."
 
 

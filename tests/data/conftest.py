@@ -1,8 +1,8 @@
-"""Fixtures of the readers."""
+"""Fixtures of the readers and of ingest."""
 
 import pytest
 
-from oocml.data import array_rows, entry_spill, sparse_source
+from oocml.data import array_rows, deal, entry_spill, ingest_tasks, sparse_source
 
 
 @pytest.fixture
@@ -14,3 +14,13 @@ def tiny_batches(monkeypatch):
     monkeypatch.setattr(entry_spill, "BUFFER_ENTRIES", 40)
     monkeypatch.setattr(entry_spill, "RANGE_ENTRIES", 16)
     monkeypatch.setattr(entry_spill, "RANGE_ROWS", 9)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Many parts, spill files, buckets and panels from a few hundred rows."""
+    monkeypatch.setattr("oocml.data.ingest.MIN_PART_BYTES", 500)
+    monkeypatch.setattr("oocml.data.ingest.MAX_PART_BYTES", 2000)
+    monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 1500)
+    monkeypatch.setattr(deal, "BUCKET_BYTES", 4000)
+    monkeypatch.setattr("oocml.data.parts.BLOCK_BYTES", 300)
