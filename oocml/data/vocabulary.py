@@ -37,14 +37,13 @@ class WordTable:
         """Shape (n_words,)."""
         return self._counts[: self.n_words]
 
-    def add(self, tokens: Tokens) -> None:
-        """Count the tokens, one each."""
-        self._add(tokens.block, tokens.start, tokens.stop, tokens.hash, np.ones(1, np.int64))
+    def add(self, tokens: Tokens) -> Int32Array:
+        """Count the tokens, one each; the position of each one's word."""
+        return self._add(tokens, np.ones(1, np.int64))
 
-    def merge(self, other: WordTable) -> None:
-        """Add the other table's words and counts to this one."""
-        tokens = other.tokens()
-        self._add(tokens.block, tokens.start, tokens.stop, tokens.hash, other.counts)
+    def merge(self, other: WordTable) -> Int32Array:
+        """Add the other table's words and counts to this one; the position here of each of its words."""
+        return self._add(other.tokens(), other.counts)
 
     def tokens(self) -> Tokens:
         """The words, once each, as tokens (of one document)."""
@@ -57,16 +56,17 @@ class WordTable:
             np.array([0, n], np.int64),
         )
 
-    def _add(self, block: Any, start: Any, stop: Any, hashes: Any, times: Any) -> None:
+    def _add(self, tokens: Tokens, times: Int64Array) -> Int32Array:
+        found = np.empty(tokens.start.size, np.int32)
         done = 0
         while True:
             done, self.n_words = add_words(
-                block, start, stop, hashes, times, done, self.n_words,
-                self._slots, self._hash, self._offset, self._letters, self._counts,
+                tokens.block, tokens.start, tokens.stop, tokens.hash, times, done, self.n_words,
+                self._slots, self._hash, self._offset, self._letters, self._counts, found,
             )  # fmt: skip
-            if done == start.size:
-                return
-            self._grow(int(stop[done] - start[done]))
+            if done == found.size:
+                return found
+            self._grow(int(tokens.stop[done] - tokens.start[done]))
 
     def _grow(self, n_letters: int) -> None:
         used = int(self._offset[self.n_words])
@@ -109,9 +109,9 @@ class WordTable:
             keep = np.arange(max_words // 2)
         dropped = counts.size - keep.size
         start, stop, times = self._offset[keep], self._offset[keep + 1], counts[keep]
-        letters, hashes = self._letters, self._hash[keep]
+        kept = Tokens(self._letters, start, stop, self._hash[keep], np.array([0, keep.size]))
         self.__init__(keep.size, int((stop - start).sum()))  # type: ignore[misc]
-        self._add(letters, start, stop, hashes, times)
+        self._add(kept, times)
         return int(dropped)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,9 +139,8 @@ def table_of(words: Iterable[str]) -> WordTable:
     block = np.frombuffer(b"".join(encoded) + b"\0", np.uint8)
     offset = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(word) for word in encoded], out=offset[1:])
-    table._add(
-        block, offset[:-1], offset[1:], hash_spans(block, offset[:-1], offset[1:]), np.ones(1, np.int64)
-    )
+    hashes = hash_spans(block, offset[:-1], offset[1:])
+    table.add(Tokens(block, offset[:-1], offset[1:], hashes, np.array([0, len(encoded)])))
     if table.n_words != len(encoded):
         raise UsageError(
             f"{len(encoded) - table.n_words} of {len(encoded)} words occur twice; give each one once"
@@ -189,8 +188,11 @@ def _longer(array: Any, size: int) -> Any:
 
 
 @jit
-def add_words(block, start, stop, hashes, times, first, n_words, slots, hash_, offset, letters, counts):
-    """Count tokens from ``first`` on until one needs room that isn't there; return where, and the number of words."""
+def add_words(block, start, stop, hashes, times, first, n_words, slots, hash_, offset, letters, counts, found):
+    """Count tokens from ``first`` on until one needs room that isn't there; return where, and the number of words.
+
+    ``found`` gets the word of each token.
+    """
     # t=token, s=slot, w=word, e=byte
     mask = np.uint64(slots.size - 1)
     for t in range(first, start.size):
@@ -214,6 +216,7 @@ def add_words(block, start, stop, hashes, times, first, n_words, slots, hash_, o
                 break
             s = (s + np.uint64(1)) & mask
         counts[w] += times[t] if times.size > 1 else times[0]
+        found[t] = w
     return start.size, n_words
 
 
