@@ -155,7 +155,7 @@ class ObsColumn:
         if encoding == "categorical":
             self._values = ChunkedArray(column["codes"], where)
             categories = column["categories"]
-            values = categories["values"] if isinstance(categories, zarr.Group) else categories
+            values: Any = categories["values"] if isinstance(categories, zarr.Group) else categories
             self._categories = np.asarray(values[:])
         elif encoding.startswith("nullable"):
             self._values = ChunkedArray(column["values"], where)
@@ -166,6 +166,10 @@ class ObsColumn:
             raise InputError(f"{where} is a {encoding}, not a column of labels")
         self._classes = ClassNumbers()
         self._text = False
+
+    @property
+    def n_columns(self) -> int:
+        return 0
 
     @property
     def class_names(self) -> list[str] | None:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import zipfile
+import zlib
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from oocml.data.classes import ClassNumbers
-from oocml.data.npy_stream import NpyArray
+from oocml.data.npy_stream import NpyArray, open_npy
 from oocml.data.readers import LabelLists
 from oocml.errors import InputError
 
 
 class LabelSource(Protocol):
     """The labels of rows, wherever they come from."""
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of a matrix of labels; 0 if every row has one label at most."""
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Classes in order of first sight, where labels are text."""
 
     def read(self, lo: int, hi: int) -> LabelLists: ...
 
@@ -34,20 +47,22 @@ class ArrayLabels:
             raise InputError(f"{what} has {len(source)} labels for {n_rows} rows; they must agree")
         if len(source.shape) > 2 or source.dtype.kind not in "biufUS":
             raise InputError(f"{what} of shape {source.shape} and type {source.dtype} is no array of labels")
-        self.n_columns = source.shape[1] if len(source.shape) == 2 and source.shape[1] != 1 else 0
-        """Columns of a matrix of 0 and 1, else 0."""
+        self._n_columns = source.shape[1] if len(source.shape) == 2 and source.shape[1] != 1 else 0
         self.text = source.dtype.kind in "US"
-        if self.n_columns and self.text:
+        if self._n_columns and self.text:
             raise InputError(f"{what} holds texts in {source.shape[1]} columns; give one label per row")
 
     @property
+    def n_columns(self) -> int:
+        return self._n_columns
+
+    @property
     def class_names(self) -> list[str] | None:
-        """Classes in order of first sight, where labels are text."""
         return self._classes.names if self.text else None
 
     def read(self, lo: int, hi: int) -> LabelLists:
         values = self._source.read(lo, hi)
-        if self.n_columns:
+        if self._n_columns:
             return sets_of(values)
         values = values.reshape(hi - lo)
         if self.text:
@@ -65,6 +80,51 @@ class ArrayLabels:
             raise InputError(
                 f"{self._source.path} holds texts that are not utf-8; save them as str"
             ) from None
+
+
+class SparseLabels:
+    """Labels from a scipy sparse matrix (rows, labels), all of it in memory: its non-zero entries are the labels."""
+
+    def __init__(self, path: str, n_rows: int) -> None:
+        try:
+            self._matrix = _load_matrix(path, os.stat(path).st_mtime_ns)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f"{path} is not a scipy sparse matrix of labels: {reason}") from None
+        if self._matrix.shape[0] != n_rows:
+            raise InputError(f"{path} has {self._matrix.shape[0]} labels for {n_rows} rows; they must agree")
+
+    @property
+    def n_columns(self) -> int:
+        return int(self._matrix.shape[1])
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return None
+
+    def read(self, lo: int, hi: int) -> LabelLists:
+        rows = self._matrix[lo:hi]
+        return LabelLists(rows.indptr.astype(np.int64), rows.indices.astype(np.float64))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_matrix(path: str, version: int) -> Any:
+    del version
+    matrix = sp.csr_matrix(sp.load_npz(path))
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def open_labels(path: str, n_rows: int) -> LabelSource:
+    """The labels in a ``.npy`` file, or in the ``.npz`` file of a sparse matrix.
+
+    Raises
+    ------
+    InputError
+        Missing, damaged, or not one label or row of labels for each of ``n_rows`` rows.
+    """
+    return SparseLabels(path, n_rows) if path.endswith(".npz") else ArrayLabels(open_npy(path), n_rows)
 
 
 def one_each(values: npt.NDArray[np.float64]) -> LabelLists:

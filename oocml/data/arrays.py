@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oocml.data.array_labels import ArrayLabels, LabelSource
+from oocml.data.array_labels import ArrayLabels, LabelSource, open_labels
 from oocml.data.array_rows import (
     BATCH_ENTRIES,
     ArrayFacts,
@@ -40,7 +40,8 @@ class NpyReader:
     Parameters
     ----------
     y
-        A ``.npy`` file of labels: one number (NaN: none) or text per row, or a (rows, labels) matrix of 0 and 1.
+        A ``.npy`` file of labels: one number (NaN: none) or text per row, or a (rows, labels) matrix of 0 and 1;
+        or a ``.npz`` file of such a matrix from scipy, which is held in memory.
     """
 
     def __init__(self, *, y: str | None = None) -> None:
@@ -56,13 +57,13 @@ class NpyReader:
             n_rows, n_cols = check_matrix(X.shape, path)
             parts += row_parts(len(parts), path, n_rows, 4 * n_cols * n_rows, part_bytes)
             if self._y is not None:
-                ArrayLabels(open_npy(self._y), n_rows)
+                open_labels(self._y, n_rows)
         return parts
 
     def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch]:
         X = _opened(part.path)
         n_rows, n_cols = check_matrix(X.shape, part.path)
-        labels = None if self._y is None else ArrayLabels(open_npy(self._y), n_rows)
+        labels = None if self._y is None else open_labels(self._y, n_rows)
         yield from dense_rows(X, labels, part, bad)
         self._facts = facts_of(n_cols, labels)
 
@@ -85,7 +86,7 @@ class NpzReader:
     Parameters
     ----------
     y
-        A ``.npy`` file of labels, instead of an array inside.
+        A file of labels as for `NpyReader`, instead of an array inside.
     temp
         Folder for temporary files (default: the system's).
     """
@@ -132,9 +133,9 @@ class NpzReader:
             label_names=_names(file, "label_names"), feature_names=_names(file, "feature_names", n_cols)
         )
 
-    def _labels(self, file: NpzFile, n_rows: int) -> ArrayLabels | None:
+    def _labels(self, file: NpzFile, n_rows: int) -> LabelSource | None:
         if self._y is not None:
-            return ArrayLabels(open_npy(self._y), n_rows)
+            return open_labels(self._y, n_rows)
         return ArrayLabels(file.array("y"), n_rows) if "y" in file else None
 
     def facts(self) -> ArrayFacts | None:
@@ -163,7 +164,7 @@ def row_parts(first: int, path: str, n_rows: int, n_bytes: int, part_bytes: int)
     ]
 
 
-def facts_of(n_cols: int, labels: ArrayLabels | None) -> ArrayFacts:
+def facts_of(n_cols: int, labels: LabelSource | None) -> ArrayFacts:
     """What a part knows when its labels have been read."""
     if labels is None:
         return ArrayFacts(n_cols, False, 0, None, None, None)

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from oocml.data.array_labels import ArrayLabels
+from oocml.data.array_labels import LabelSource, open_labels
 from oocml.data.array_rows import ArrayFacts, array_schema, check_matrix
 from oocml.data.arrays import check_single, facts_of
 from oocml.data.entry_spill import EntrySpill
-from oocml.data.npy_stream import open_npy
 from oocml.data.parts import compression, iter_blocks, open_stream
 from oocml.data.readers import BadLines, Part, RowBatch, Schema, Totals
 from oocml.data.sparse_source import spilled_rows
@@ -65,7 +64,7 @@ class MtxReader:
     transposed
         Whether the file's columns are the rows wanted.
     y
-        A ``.npy`` file of labels, one per row.
+        A file of labels, as for `oocml.data.arrays.NpyReader`.
     temp
         Folder for temporary files (default: the system's).
     """
@@ -108,8 +107,8 @@ class MtxReader:
         shape = (header.n_rows, header.n_cols)
         return check_matrix(shape[::-1] if self._transposed else shape, path)
 
-    def _labels(self, n_rows: int) -> ArrayLabels | None:
-        return None if self._y is None else ArrayLabels(open_npy(self._y), n_rows)
+    def _labels(self, n_rows: int) -> LabelSource | None:
+        return None if self._y is None else open_labels(self._y, n_rows)
 
     def facts(self) -> ArrayFacts | None:
         return self._facts

@@ -107,6 +107,23 @@ def test_labels_may_come_in_a_file_of_their_own(tmp_path):
     assert got.labels == [[float(i % 7)] for i in range(60)]
 
 
+def test_sparse_matrix_of_labels_may_stand_beside(tmp_path):
+    y = sp.random_array((60, 9), density=0.2, rng=np.random.default_rng(1))
+    sp.save_npz(tmp_path / "x.npz", MATRIX)
+    sp.save_npz(tmp_path / "y.npz", y)
+    reader = NpzReader(y=str(tmp_path / "y.npz"))
+    got = Assembled(reader, [tmp_path / "x.npz"])
+    assert got.schema.label_kind == "sets"
+    assert got.labels == [np.flatnonzero(row).tolist() for row in y.toarray()]
+    assert len(got.schema.labels) == 9
+    sp.save_npz(tmp_path / "y.npz", sp.csr_matrix((7, 2)))
+    with pytest.raises(InputError, match="7 labels for 60 rows"):
+        reader.parts([str(tmp_path / "x.npz")], 1 << 20)
+    (tmp_path / "y.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"y.npz is not a scipy sparse matrix of labels"):
+        reader.parts([str(tmp_path / "x.npz")], 1 << 20)
+
+
 def test_several_files_are_read_one_after_another(tmp_path):
     first, second = (
         saved(tmp_path, "a.npz", X=np.eye(3), y=[2, 1, 0]),
