@@ -24,7 +24,7 @@ CHUNK = np.uint64(512)
 """Classes handled at a time: a row's scores and gradients stay in the first-level cache."""
 LINE = np.uint64(16)
 """Floats in a cache line."""
-NEWTON_STEPS = 5
+NEWTON_STEPS = 3
 EMPTY = np.float32(-1e30)
 """Maximum of no scores; -inf would make inf - inf."""
 
@@ -176,14 +176,21 @@ def update_row(rows, i, W, c0, n, E, step, following, next_c0):
 def implicit_residual(z, q, t):
     """t - exp(u) at the fixed point u = z + q (t - exp(u)), u <= 0: the gradient after its own step.
 
-    ``z`` is score plus log a. Newton's method on the convex u + q exp(u) - rhs, from the right of its root.
+    ``z`` is score plus log a. With v = q exp(u) and y = log q + z + q t the equation is v + log v = y (so v is
+    Lambert's W of exp(y)); three Newton steps from either asymptote settle float32.
     """
-    rhs = z + q * t
-    u = min(rhs, _ZERO)
+    q, rhs = np.float64(q), np.float64(z) + np.float64(q) * t
+    if rhs >= q:
+        return np.float32(t - 1.0)
+    if q < 1e-30:
+        return np.float32(t - np.exp(rhs))
+    y = np.log(q) + rhs
+    if y < -20.0:
+        return np.float32(t - np.exp(rhs))
+    v = y - np.log(y) if y > 1.5 else np.exp(y) / (1.0 + np.exp(y))
     for _ in range(NEWTON_STEPS):
-        p = q * np.exp(u)
-        u = min(u - (u + p - rhs) / (_ONE + p), _ZERO)
-    return t - np.exp(u)
+        v *= (1.0 + y - np.log(v)) / (1.0 + v)
+    return np.float32(t - v / q)
 
 
 @jit
