@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oocml.data.zarr_arrays import crc_of
 from oocml.errors import DamagedStore
 
 if TYPE_CHECKING:
@@ -76,24 +77,19 @@ def _check_array(dataset: Dataset, name: str, length: int) -> None:
 
 
 def _check_contents(dataset: Dataset) -> None:
-    from oocml.data.writer import _crc
-
     crcs = dataset._read("panel_crc")
-    seen = np.zeros(0, np.int64)
     for p in range(dataset.n_panels):
         if dataset.sparse:
             X = dataset._read_csr(p)
-            found = _crc(*X)
+            found = crc_of(*X)
             if X.indptr[-1] != len(X.data) or (np.diff(X.indptr) < 0).any():
                 raise DamagedStore(f"{dataset.path}: row pointers of panel {p} are wrong")
             if len(X.indices) and not (X.indices.min() >= 0 and X.indices.max() < dataset.n_cols):
                 raise DamagedStore(f"{dataset.path}: panel {p} has columns outside 0..{dataset.n_cols - 1}")
         else:
-            found = _crc(dataset.read_dense_panel(p))
+            found = crc_of(dataset.read_dense_panel(p))
         if found != int(crcs[p]):
             raise DamagedStore(
                 f"{dataset.path}: panel {p} was altered (checksum {found:#x}, not {int(crcs[p]):#x})"
             )
-        panel_labels = dataset.read_labels(p)
-        del panel_labels
-    del seen
+        dataset.read_labels(p)

@@ -213,15 +213,17 @@ class Dataset:
         """All of X, lazily: one block per panel, `sparse.GCXS` (numpy where X is dense)."""
         import dask.array as da
         import sparse
+        from dask.base import tokenize
 
         rows = tuple(int(n) for n in np.diff(self.panel_bounds))
         read = _read_gcxs if self.sparse else _read_dense
+        name = "X-" + tokenize(self.path, os.stat(os.path.join(self.path, "zarr.json")).st_mtime_ns)
         meta: Any = np.zeros((0, 0), np.float32)
         if self.sparse:
             parts = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64)
             meta = sparse.GCXS(parts, shape=(0, 0), compressed_axes=(0,))
         return da.map_blocks(
-            read, self.path, chunks=(rows, (self.n_cols,)), dtype=np.float32, meta=meta, name=f"X-{id(self)}"
+            read, self.path, chunks=(rows, (self.n_cols,)), dtype=np.float32, meta=meta, name=name
         )
 
     # -- is it whole? -----------------------------------------------------------------------------------

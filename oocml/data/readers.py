@@ -159,7 +159,7 @@ class Schema:
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """More arrays of the dataset's root group."""
     drop_unseen: bool = False
-    """Whether entries beyond ``n_cols`` are dropped and counted (``like``), or an error."""
+    """Whether entries without a column are the training set's unseen ones, to be counted (``like``)."""
 
 
 class Reader(Protocol):
@@ -235,17 +235,21 @@ def numeric_schema(
                 f"index {totals.max_index} is beyond the {n_cols} columns asked for; give n_cols {found} or none"
             )
         return Schema(n_cols=found if n_cols is None else n_cols, index_base=index_base)
-    if totals.nnz and totals.min_index < like.index_base:
+    if totals.max_index >= 0 and totals.min_index < like.index_base:
         raise InputError(
             f"index {totals.min_index} but the training set {like.path} counts from {like.index_base}; "
             "write both files with the same base"
         )
+    labels = None
+    if like.label_names is not None and totals.labels is not None and like.labels is not None:
+        # names belong to labels: the training set's are taken over if they cover what occurs
+        labels = like.labels if np.isin(totals.labels, like.labels).all() else None
     return Schema(
         n_cols=like.n_cols,
         index_base=like.index_base,
         label_kind="sets" if like.label_kind == "sets" else None,
-        label_names=like.label_names if like.label_kind == "number" else None,
-        labels=like.labels if like.label_names is not None else None,
+        labels=labels,
+        label_names=None if labels is None else like.label_names,
         feature_names=like.feature_names,
         drop_unseen=True,
     )

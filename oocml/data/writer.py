@@ -11,7 +11,6 @@ Root arrays and the attributes that make a dataset are written last, then ``stor
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,21 +18,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.dtype import VariableLengthUTF8
 
-from oocml.data.dataset import SCHEMA, read_kind
-from oocml.errors import InputError, RunBusy, UsageError
+from oocml.data.dataset import SCHEMA
+from oocml.data.label_table import LabelTable
+from oocml.data.partial import Lock, check_target, claim, empty, partial_of
+from oocml.data.zarr_arrays import (
+    CHUNK_BYTES,
+    chain,
+    crc_of,
+    create,
+    rows_per_chunk,
+    stream,
+    write_array,
+    write_names,
+    write_transform,
+)
+from oocml.errors import InputError, UsageError
 from oocml.kernels.sparse_rows import add_feature_stats
 from oocml.types import Csr, Float64Array, Int64Array, LabelSets, Panel
-
-CHUNK_BYTES = 16 << 20
-"""Largest chunk of any array."""
-MAX_LABELS = 1 << 22
-"""Number labels get a table of distinct values up to this many."""
 
 
 class DatasetWriter:
@@ -65,7 +70,7 @@ class DatasetWriter:
         label_kind: str,
         sparse: bool = True,
         overwrite: bool = False,
-        lock: int | None = None,
+        lock: Lock | None = None,
     ) -> None:
         if label_kind not in ("none", "number", "sets"):
             raise UsageError(f"label kind {label_kind!r} is none of none, number, sets")
@@ -75,7 +80,10 @@ class DatasetWriter:
         self.sparse = sparse
         self.overwrite = overwrite
         check_target(self.path, overwrite=overwrite)
-        self._lock = claim(self.partial, resume=False) if lock is None else lock
+        self._lock: Lock | None = lock
+        if lock is None:
+            self._lock = claim(self.partial)
+            empty(self.partial)
         self._store.mkdir(exist_ok=True)
         self._rows.mkdir(exist_ok=True)
         zarr.open_group(str(self._store), mode="a").require_group("panels")
@@ -107,8 +115,8 @@ class DatasetWriter:
         encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape}
         X_group = group.create_group("X", overwrite=True, attributes=encoding)
         for name, values in zip(Csr._fields, X, strict=True):
-            _write_array(X_group, name, values, len(values))
-        self._write_rows(p, panel, qid, nnz=len(X.data), crc=_crc(*X))
+            write_array(X_group, name, values, len(values))
+        self._write_rows(p, panel, qid, nnz=len(X.data), crc=crc_of(*X))
 
     def write_dense_panel(self, p: int, values: npt.NDArray[np.float32], panel: Panel, lo: int) -> None:
         """Write panel ``p`` of dense data, whose first stored row is ``lo``; ``panel.X`` is ignored.
@@ -118,7 +126,7 @@ class DatasetWriter:
         values = np.ascontiguousarray(values, dtype=np.float32)
         array = self._dense_array(rows=lo // p if p else len(values))
         array[lo : lo + len(values)] = values
-        self._write_rows(p, panel, None, nnz=int(np.count_nonzero(values)), crc=_crc(values))
+        self._write_rows(p, panel, None, nnz=int(np.count_nonzero(values)), crc=crc_of(values))
 
     def has_panel(self, p: int) -> bool:
         return (self._rows / f"{p}.npz").exists()
@@ -129,7 +137,7 @@ class DatasetWriter:
         if "X" not in group:
             cols = max(1, min(self.n_cols, CHUNK_BYTES // (4 * max(rows, 1))))
             try:
-                return _create(group, "X", (1 << 48, self.n_cols), np.dtype(np.float32), (max(rows, 1), cols))
+                return create(group, "X", (1 << 48, self.n_cols), np.dtype(np.float32), (max(rows, 1), cols))
             except zarr.errors.ContainsArrayError:  # another process was first
                 pass
         return group["X"]
@@ -195,9 +203,9 @@ class DatasetWriter:
         sizes = np.array([self._load(p, "sizes") for p in range(n_panels)], np.int64).reshape(n_panels, 2)
         rows = [len(self._load(p, "row_ids")) for p in range(n_panels)]
         bounds = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
-        _write_array(root, "panel_bounds", bounds, len(bounds))
-        _write_array(root, "panel_nnz", sizes[:, 0], n_panels)
-        _write_array(root, "panel_crc", sizes[:, 1].astype(np.uint32), n_panels)
+        write_array(root, "panel_bounds", bounds, len(bounds))
+        write_array(root, "panel_nnz", sizes[:, 0], n_panels)
+        write_array(root, "panel_crc", sizes[:, 1].astype(np.uint32), n_panels)
         self._join_rows(root, bounds)
         known = self._join_labels(root, bounds, labels)
         if not self.sparse:
@@ -206,12 +214,12 @@ class DatasetWriter:
         names = {"label_names": label_names, "feature_names": feature_names}
         for name, texts in names.items():
             if texts is not None:
-                _write_names(root, name, texts)
+                write_names(root, name, texts)
         if known is not None:
-            _write_array(root, "labels", known, len(known))
-        scalars = _write_transform(root, transform or {"kind": "none"})
+            write_array(root, "labels", known, len(known))
+        scalars = write_transform(root, transform or {"kind": "none"})
         for name, values in (arrays or {}).items():
-            _write_array(root, name, values, len(values))
+            write_array(root, name, values, len(values))
         facts = {
             "kind": "dataset",
             "schema": SCHEMA,
@@ -243,7 +251,8 @@ class DatasetWriter:
     def discard(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self.partial, ignore_errors=True)
-        self._unlock()
+        if self._lock is not None:
+            self._lock.release()
 
     def _appear(self) -> None:
         aside = self.partial / "replaced"
@@ -253,11 +262,6 @@ class DatasetWriter:
             os.rename(self.path, aside)
         os.rename(self._store, self.path)
         self.discard()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _load(self, p: int, name: str) -> npt.NDArray[Any]:
         with np.load(self._rows / f"{p}.npz") as arrays:
@@ -270,7 +274,7 @@ class DatasetWriter:
         with np.load(self._rows / "0.npz") as first:
             has_qid = "qid" in first.files
         for name in ("row_ids", "qid") if has_qid else ("row_ids",):
-            _stream(
+            stream(
                 root, name, n_rows, np.dtype(np.int64), chunk, (self._load(p, name) for p in range(n_panels))
             )
 
@@ -290,18 +294,18 @@ class DatasetWriter:
                     table.add(y)
                     yield y
 
-            _stream(root, "y", n_rows, np.dtype(np.float64), chunk, pieces())
+            stream(root, "y", n_rows, np.dtype(np.float64), chunk, pieces())
             return table.labels if labels is None else np.asarray(labels, np.float64)
         group = root.create_group("y", overwrite=True)
         counts = np.array([self._load(p, "y_indptr")[-1] for p in range(n_panels)], np.int64)
-        _write_array(group, "panel_nnz", counts, n_panels)
+        write_array(group, "panel_nnz", counts, n_panels)
         total = int(counts.sum())
         starts = np.concatenate([[0], np.cumsum(counts)])
         ends = (self._load(p, "y_indptr")[1:] + starts[p] for p in range(n_panels))
-        _stream(group, "indptr", n_rows + 1, np.dtype(np.int64), chunk, _chain(np.zeros(1, np.int64), ends))
+        stream(group, "indptr", n_rows + 1, np.dtype(np.int64), chunk, chain(np.zeros(1, np.int64), ends))
         per_chunk = max(chunk * 2, int(counts.max(initial=1)))
         ids = (self._load(p, "y_indices") for p in range(n_panels))
-        _stream(group, "indices", total, np.dtype(np.int32), per_chunk, ids)
+        stream(group, "indices", total, np.dtype(np.int32), per_chunk, ids)
         if labels is None:
             raise UsageError("label sets need the label ids they index")
         return np.asarray(labels, np.int64)
@@ -329,78 +333,8 @@ class DatasetWriter:
                 nnz += np.count_nonzero(values, axis=0)
                 sumsq += np.square(values, dtype=np.float64).sum(axis=0)
                 lo = hi
-        _write_array(root, "feature_nnz", nnz, self.n_cols)
-        _write_array(root, "feature_sumsq", sumsq, self.n_cols)
-
-
-class LabelTable:
-    """Distinct number labels, as long as all are integers and few."""
-
-    def __init__(self) -> None:
-        self._known: Float64Array | None = np.zeros(0)
-
-    def add(self, y: Float64Array) -> None:
-        """Take in labels; NaN means none."""
-        if self._known is None:
-            return
-        new = np.unique(y[~np.isnan(y)])
-        if (new != np.rint(new)).any():
-            self._known = None
-            return
-        self._known = np.union1d(self._known, new)
-        if len(self._known) > MAX_LABELS:
-            self._known = None
-
-    @property
-    def labels(self) -> Float64Array | None:
-        return self._known
-
-
-def partial_of(path: str) -> Path:
-    """Where a dataset is made before it appears at ``path``."""
-    return Path(f"{path.rstrip('/')}.partial")
-
-
-def check_target(path: str, *, overwrite: bool) -> None:
-    """Refuse a path that is taken, or that ``overwrite`` would destroy without being a dataset."""
-    if not os.path.lexists(path):
-        parent = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(parent):
-            raise InputError(f"{path}: the folder {parent} does not exist")
-        return
-    if not overwrite:
-        raise UsageError(f"{path} exists; give another name or --overwrite")
-    if read_kind(path)[0] != "dataset":
-        raise UsageError(f"{path} is not a dataset; remove it yourself or give another name")
-
-
-def claim(partial: Path, *, resume: bool) -> int:
-    """Make the partial folder (emptied unless ``resume``) and lock it until the process ends."""
-    try:
-        partial.mkdir(exist_ok=True)
-        lock = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"cannot write {partial}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise RunBusy(
-            f"{partial} is being written by another process; wait for it or give another name"
-        ) from None
-    if not resume:
-        for entry in partial.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != "lock":
-                entry.unlink()
-    return lock
-
-
-def rows_per_chunk(bounds: Int64Array) -> int:
-    """Chunk length of arrays by row: a panel touches at most two chunks, and a chunk stays below 16 MiB."""
-    longest = int(np.diff(bounds).max(initial=1))
-    return int(np.clip(longest, min(1 << 14, bounds[-1]), CHUNK_BYTES // 8))
+        write_array(root, "feature_nnz", nnz, self.n_cols)
+        write_array(root, "feature_sumsq", sumsq, self.n_cols)
 
 
 def _as_stored(X: Csr, n_cols: int) -> Csr:
@@ -412,78 +346,3 @@ def _as_stored(X: Csr, n_cols: int) -> Csr:
     if len(X.indices) and not (X.indices.min() >= 0 and X.indices.max() < n_cols):
         raise InputError(f"column {X.indices.max()} outside the {n_cols} columns of the dataset")
     return X
-
-
-def _crc(*arrays: npt.NDArray[Any]) -> int:
-    """crc32c over the bytes of ``arrays``, in order."""
-    value = 0
-    for values in arrays:
-        value = crc32c.crc32c(values.reshape(-1).view(np.uint8), value)
-    return value
-
-
-def _create(group: zarr.Group, name: str, shape: Any, dtype: np.dtype[Any], chunks: Any) -> Any:
-    return group.create_array(
-        name, shape=shape, dtype=dtype, chunks=chunks, compressors=None, config={"write_empty_chunks": True}
-    )
-
-
-def _write_array(group: zarr.Group, name: str, values: npt.NDArray[Any], chunk: int) -> None:
-    """Write a one-dimensional array whole, replacing an older one."""
-    if name in group:
-        del group[name]
-    chunk = int(np.clip(chunk, 1, CHUNK_BYTES // values.dtype.itemsize))
-    array = _create(group, name, values.shape, values.dtype, (chunk,))
-    if len(values):
-        array[:] = values
-
-
-def _write_names(group: zarr.Group, name: str, texts: Sequence[str]) -> None:
-    if name in group:
-        del group[name]
-    array = group.create_array(
-        name,
-        shape=(len(texts),),
-        dtype=VariableLengthUTF8(),
-        chunks=(min(max(len(texts), 1), 1 << 18),),
-        compressors=None,
-    )
-    if len(texts):
-        array[:] = np.array(list(texts), dtype=object)
-
-
-def _write_transform(root: zarr.Group, transform: Mapping[str, Any]) -> dict[str, Any]:
-    scalars = {name: v for name, v in transform.items() if not isinstance(v, np.ndarray)}
-    arrays = {name: v for name, v in transform.items() if isinstance(v, np.ndarray)}
-    if arrays:
-        group = root.require_group("transform")
-        for name, values in arrays.items():
-            _write_array(group, name, values, len(values))
-    return scalars
-
-
-def _stream(
-    group: zarr.Group, name: str, n: int, dtype: np.dtype[Any], chunk: int, pieces: Iterator[npt.NDArray[Any]]
-) -> None:
-    """Write pieces end to end, whole chunks at a time."""
-    if name in group:
-        del group[name]
-    chunk = max(1, min(chunk, CHUNK_BYTES // dtype.itemsize))
-    array = _create(group, name, (n,), dtype, (chunk,))
-    held: list[npt.NDArray[Any]] = []
-    at = size = 0
-    for piece in pieces:
-        held.append(piece)
-        size += len(piece)
-        if size >= chunk:
-            joined = np.concatenate(held)
-            whole = size - size % chunk
-            array[at : at + whole] = joined[:whole]
-            at, size, held = at + whole, size - whole, [joined[whole:]]
-    if size:
-        array[at : at + size] = np.concatenate(held)
-
-
-def _chain(first: npt.NDArray[Any], rest: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-    yield first
-    yield from rest

@@ -19,8 +19,8 @@ def tiny_batches(monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """Many parts, spill files, buckets and panels from a few hundred rows."""
-    monkeypatch.setattr("oocml.data.ingest.MIN_PART_BYTES", 500)
-    monkeypatch.setattr("oocml.data.ingest.MAX_PART_BYTES", 2000)
+    monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 500)
+    monkeypatch.setattr("oocml.data.ingest_run.MAX_PART_BYTES", 2000)
     monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 1500)
     monkeypatch.setattr(deal, "BUCKET_BYTES", 4000)
     monkeypatch.setattr("oocml.data.parts.BLOCK_BYTES", 300)

@@ -141,7 +141,7 @@ def test_rows_do_not_depend_on_how_they_were_read(tmp_path, monkeypatch):
     order = []
     for n, source in enumerate((path, packed, path)):
         if n == 2:
-            monkeypatch.setattr("oocml.data.ingest.MIN_PART_BYTES", 500)
+            monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 500)
             monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 1500)
         ingest("libsvm", source, tmp_path / f"{n}.zarr", panel_bytes=1000)
         order.append(Dataset.open(tmp_path / f"{n}.zarr").row_ids[:].tolist())

@@ -25,8 +25,8 @@ DOCUMENTS = [" ".join(RNG.choice(WORDS, RNG.integers(0, 15))) for _ in range(300
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Many parts, spill files, buckets and panels from a few hundred rows."""
-    monkeypatch.setattr("oocml.data.ingest.MIN_PART_BYTES", 1500)
-    monkeypatch.setattr("oocml.data.ingest.MAX_PART_BYTES", 3000)
+    monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 1500)
+    monkeypatch.setattr("oocml.data.ingest_run.MAX_PART_BYTES", 3000)
     monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 2000)
     monkeypatch.setattr(deal, "BUCKET_BYTES", 4000)
 

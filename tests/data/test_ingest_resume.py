@@ -42,7 +42,7 @@ def inject(monkeypatch, fault):
         (ingest_tasks, "write_spill"),
         (ingest_tasks, "save"),
         (writer.DatasetWriter, "write_panel"),
-        (writer, "_write_array"),
+        (writer, "write_array"),
         (writer.os, "rename"),
     ):
         monkeypatch.setattr(where, name, fault.wrap(getattr(where, name)))
@@ -149,8 +149,8 @@ def test_a_full_disk_is_one_line_and_can_be_resumed(tmp_path, undisturbed):
 
 KILLED_CHILD = """
 import sys, time
-from oocml.data import deal, ingest, ingest_tasks
-ingest.MIN_PART_BYTES = ingest.MAX_PART_BYTES = 2000
+from oocml.data import deal, ingest, ingest_run
+ingest_run.MIN_PART_BYTES = ingest_run.MAX_PART_BYTES = 2000
 deal.BUCKET_BYTES = 4000
 ingest.ingest(
     "libsvm", sys.argv[1], sys.argv[2], workers=2, panel_bytes=2000, progress=lambda *_: time.sleep(0.02)
@@ -169,7 +169,7 @@ def test_killed_with_sigkill_it_goes_on(tmp_path, monkeypatch, kind):
             time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
     assert not out.exists()
-    for name in ("ingest.MIN_PART_BYTES", "ingest.MAX_PART_BYTES"):
+    for name in ("ingest_run.MIN_PART_BYTES", "ingest_run.MAX_PART_BYTES"):
         monkeypatch.setattr(f"oocml.data.{name}", 2000)
     monkeypatch.setattr("oocml.data.deal.BUCKET_BYTES", 4000)
     result = ingest("libsvm", source, out, workers=2, panel_bytes=2000)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from oocml.data.dataset import Dataset
-from oocml.data.writer import MAX_LABELS, DatasetWriter, LabelTable
+from oocml.data.label_table import MAX_LABELS, LabelTable
+from oocml.data.writer import DatasetWriter
 from oocml.errors import InputError, RunBusy, UsageError
 from oocml.types import Csr, Panel
 
