@@ -18,12 +18,14 @@ from oocml.engine.outputs import RunArrays
 from oocml.engine.start import begin_run, make_problem
 from oocml.models.registry import load_model
 from oocml.schedule.cost import PanelSizes
+from oocml.schedule.layout import block_shape, stored_array
 from oocml.schedule.plan import Pins, Plan, make_plan
 from oocml.store.ledger import Ledger
 from oocml.store.run import RunStore
 from oocml.types import Csr, Panel
 
-TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:Toy"
+TESTS = Path(__file__).resolve().parents[1]
+TOY, OTHER = f"{TESTS / 'toy_model.py'}:Toy", f"{TESTS / 'other_model.py'}:Other"
 MEMORY = 2 * 2**30
 
 
@@ -107,7 +109,9 @@ def state_bytes(run: RunStore, checkpoint: str | None = None) -> dict[str, bytes
     if checkpoint is None:
         arrays.specs = {spec.name: spec for spec in arrays.model.state(problem_of(run))}
     return {
-        name: b"".join(arrays.block(name, index).tobytes() for index in range(len(arrays.ledger.stamps[name])))
+        name: b"".join(
+            arrays.block(name, index).tobytes() for index in range(len(arrays.ledger.stamps[name]))
+        )
         for name in arrays.specs
     }
 
@@ -134,8 +138,6 @@ def named_files(run: RunStore, ledger: Ledger | None = None) -> set[str]:
     specs = arrays.model.state(arrays.problem)
     ledger = ledger or run.read_ledger()
     names = set()
-    from oocml.schedule.layout import block_shape, stored_array
-
     for spec in specs:
         stored = stored_array(spec, arrays.layout, arrays.problem)
         for index, stamp in enumerate(ledger.stamps[spec.name].tolist()):
