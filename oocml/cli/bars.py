@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
 QUIET_S = 10.0
 """Seconds between lines where standard error is not a terminal."""
 
@@ -55,7 +57,7 @@ class _Lines:
         self._said = now
         share = done / total if total else 1.0
         left = (now - self._began) * (1 / share - 1) if share else float("nan")
-        print(f"stage={stage} done={share:.0%} eta_s={left:.0f}", file=sys.stderr)  # noqa: T201
+        click.echo(f"stage={stage} done={share:.0%} eta_s={left:.0f}", err=True)
 
     def close(self) -> None:
         pass
