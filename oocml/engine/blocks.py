@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -83,21 +83,25 @@ class TaskBlocks:
         ctx, message = self.context, self.message
         rng = np.random.default_rng(derive_seed(ctx.problem.seed, message.pass_number, p))
         order = rng.permutation(np.asarray(ctx.layout.panels(p))).tolist()
-        ahead = ctx.reader.submit(self._read_panel, order[0])
+        ahead = self._ask_for(order[0])
         for position, panel in enumerate(order):
             start = time.perf_counter()
-            data, nnz, read = ahead.result()
+            data, nnz, read = ahead()
             self.result.usage.read_s += time.perf_counter() - start
             self.result.usage.read_bytes += read
             if position + 1 < len(order):
-                ahead = ctx.reader.submit(self._read_panel, order[position + 1])
+                ahead = self._ask_for(order[position + 1])
             yield panel, data, nnz
+
+    def _ask_for(self, panel: int) -> Callable[[], tuple[object, int, int]]:
+        """Begin to read a panel unless it is at hand (a thread costs more than finding it); call for the rest."""
+        cached = self.context.panel_cache.get(panel)
+        if cached is not None:
+            return lambda: (*cached, 0)
+        return self.context.reader.submit(self._read_panel, panel).result
 
     def _read_panel(self, panel: int) -> tuple[object, int, int]:
         ctx = self.context
-        cached = ctx.panel_cache.get(panel)
-        if cached is not None:
-            return (*cached, 0)
         raw = ctx.dataset.read_panel(panel)
         entry = (ctx.model.prepare(raw, ctx.problem), len(raw.X.data))
         ctx.panel_cache.put(panel, entry, nbytes(entry[0]))
