@@ -33,7 +33,7 @@ from oocml.kernels.mlr import (
     mlr_visit,
 )
 from oocml.metrics.classification import Truth, label_codes, set_truth, single_truth
-from oocml.models import mlr_polish
+from oocml.models import mlr_lbfgs, mlr_lc, mlr_polish
 from oocml.models.mlr_scoring import MlrScoring
 from oocml.models.mlr_steps import HISTOGRAM_BINS, feature_steps, learning_rate, median_scale
 from oocml.models.protocol import (
@@ -50,7 +50,11 @@ from oocml.models.protocol import (
 )
 from oocml.types import LabelSets, Panel
 
-SOLVERS = ("ds",)
+BATCH_SOLVERS: Mapping[str, Any] = {"lbfgs": mlr_lbfgs, "lc": mlr_lc}
+"""Modules that train with passes of their own."""
+SOLVERS = ("ds", *BATCH_SOLVERS)
+DS_ONLY = {"polish": 0, "log_a": "exact", "learning_rate": None}
+"""Settings that mean nothing to the other solvers, with their defaults."""
 LOG_A = ("exact", "stochastic")
 STOCHASTIC_RATE = 0.5
 """Step of log a under ``log_a = "stochastic"``; 1 would be a Newton step."""
@@ -128,13 +132,17 @@ class MLR:
         "center": Kernel(center),
         "scores": Kernel(scores),
         **mlr_polish.KERNELS,
+        **mlr_lbfgs.KERNELS,
+        **mlr_lc.KERNELS,
     }
 
     def defaults(self) -> Settings:
         """Settings and their defaults.
 
-        ``l2`` 1e-4; ``solver`` ds; ``polish`` number of Newton passes after the epochs (0); ``log_a`` exact or
-        stochastic; ``fit_intercept``; ``learning_rate`` first step (None: 4, raised while the loss is small).
+        ``l2`` 1e-4; ``solver`` ds, lbfgs or lc; ``fit_intercept``. Of ds: ``polish`` number of Newton passes after the
+        epochs (0); ``log_a`` exact or stochastic; ``learning_rate`` first step (None: 4, raised while the loss is
+        small). Of lbfgs and lc: ``history`` pairs of vectors kept (5). Of lc: ``inner`` most steps of a class in an
+        epoch (10).
         """
         return {
             "l2": 1e-4,
@@ -143,6 +151,8 @@ class MLR:
             "log_a": "exact",
             "fit_intercept": True,
             "learning_rate": None,
+            "history": 5,
+            "inner": 10,
         }
 
     def check(self, problem: Problem) -> None:
@@ -161,6 +171,12 @@ class MLR:
             raise UsageError(f"log_a is {settings['log_a']!r}; mlr has {', '.join(LOG_A)}")
         if settings["polish"] < 0:
             raise UsageError(f"polish is {settings['polish']} but must be a number of passes, 0 or more")
+        for name in ("history", "inner"):
+            if settings[name] != int(settings[name]) or settings[name] < 1:
+                raise UsageError(f"{name} is {settings[name]} but must be a whole number, 1 or more")
+        for name, default in DS_ONLY.items():
+            if settings["solver"] != "ds" and settings[name] != default:
+                raise UsageError(f"{name} is a setting of solver=ds; leave it out with {settings['solver']}")
         rate = settings["learning_rate"]
         if rate is not None and not rate > 0:
             raise UsageError(f"learning_rate is {rate} but must be > 0; leave it out to have it chosen")
@@ -173,9 +189,13 @@ class MLR:
         specs = [
             StateSpec("W", "col", features_cols, f32, "weights", export=True),
             StateSpec("intercept", "col", ("cols",), f32, "intercept per class", export=True),
+            StateSpec("log_a", "row", ("rows",), f32, "-log sum_k exp(z_ik)", init=initial_log_a),
+        ]
+        if problem.settings["solver"] in BATCH_SOLVERS:
+            return (*specs, *BATCH_SOLVERS[problem.settings["solver"]].state(problem))
+        specs += [
             StateSpec("w_sum", "col", ("features",), f32, "sum of W over the block's classes"),
             StateSpec("w_bar", "shared", ("features",), f32, "mean of W over all classes"),
-            StateSpec("log_a", "row", ("rows",), f32, "-log sum_k exp(z_ik)", init=initial_log_a),
             StateSpec("r", "row", ("rows",), f32, "what a unit step does to the row's own scores"),
             StateSpec("lse", "cell", ("rows", 2), f32, "(max, sum) of the stripe's scores", init=empty_lse),
         ]
@@ -196,9 +216,13 @@ class MLR:
         return LabelledRows(X.indptr, X.indices, X.data, truth.indptr, truth.ids, weight.astype(np.float32))
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        if problem.settings["solver"] in BATCH_SOLVERS:
+            return BATCH_SOLVERS[problem.settings["solver"]].epoch_passes(problem)  # type: ignore[no-any-return]
         return self.visit_pass(problem, eta=0.0), self.finish_pass(problem)
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
+        if problem.settings["solver"] in BATCH_SOLVERS:
+            return BATCH_SOLVERS[problem.settings["solver"]].other_passes(problem)  # type: ignore[no-any-return]
         common = (self.start_pass(problem), *self.center_passes(problem), self.scores_pass())
         return common + (mlr_polish.passes(problem) if problem.settings["polish"] else ())
 
@@ -228,6 +252,9 @@ class MLR:
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
         """Start; then per segment: epochs, class means out of W, Newton passes, exact objective."""
+        if problem.settings["solver"] in BATCH_SOLVERS:
+            yield from BATCH_SOLVERS[problem.settings["solver"]].program(problem, segments)
+            return
         begun = yield self.start_pass(problem)
         n_labelled = int(begun["n_labelled"])
         if n_labelled == 0:
