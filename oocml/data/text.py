@@ -28,7 +28,7 @@ from oocml.data.vocabulary import (
     table_of,
 )
 from oocml.errors import InputError, UsageError
-from oocml.types import Int32Array
+from oocml.types import Csr, Int32Array
 
 if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
@@ -176,23 +176,26 @@ class TextReader:
                 )
             labels = LabelLists(named.indptr, numbers.astype(np.float64))
         found = tokens.tokenize(documents)
-        if self.hashing:
-            columns = hashed_columns(found, self.hashing)
-        else:
-            columns = self._columns(found)
-        X, crowded = count_rows(columns, found.indptr)
-        self._facts = self._facts._replace(n_crowded=self._facts.n_crowded + crowded)
-        return RowBatch(X, begins[documents.line], labels)
-
-    def _columns(self, found: tokens.Tokens) -> Int32Array:
-        """The part's raw index of each token, -1 for tokens there is no room for."""
-        words = self._facts.words or WordTable()
         # The block's own words first: their table is small enough for the processor's cache.
         of_block = WordTable(BLOCK_WORDS, 8 * BLOCK_WORDS)
-        places = of_block.add(found)
-        if words.n_words < MAX_WORDS:
-            return words.merge(of_block)[places]
-        return words.find(of_block.tokens())[places]
+        X = count_rows(of_block.add(found), found.indptr, of_block.n_words)
+        columns = hashed_columns(of_block.tokens(), self.hashing) if self.hashing else self._columns(of_block)
+        X = X._replace(indices=columns[X.indices])
+        if columns.min(initial=0) < 0:
+            X = self._without_crowded(X)
+        return RowBatch(X, begins[documents.line], labels)
+
+    def _columns(self, of_block: WordTable) -> Int32Array:
+        """The part's raw index of each word of a block, -1 for words there is no room for."""
+        words = self._facts.words or WordTable()
+        return words.merge(of_block) if words.n_words < MAX_WORDS else words.find(of_block.tokens())
+
+    def _without_crowded(self, X: Csr) -> Csr:
+        keep = X.indices >= 0
+        n_crowded = int(X.data[~keep].sum())
+        self._facts = self._facts._replace(n_crowded=self._facts.n_crowded + n_crowded)
+        kept_before = np.concatenate([[0], np.cumsum(keep)])
+        return Csr(kept_before[X.indptr], X.indices[keep], X.data[keep])
 
     def facts(self) -> TextFacts:
         return self._facts

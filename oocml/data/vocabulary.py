@@ -103,10 +103,12 @@ class WordTable:
         if self.n_words <= max_words:
             return 0
         counts = self.counts
-        floor = np.partition(counts, counts.size - max_words // 2)[counts.size - max_words // 2]
+        wanted = max(max_words // 2, 1)
+        # The count of the first word beyond those wanted.
+        floor = np.partition(counts, counts.size - wanted - 1)[counts.size - wanted - 1]
         keep = np.flatnonzero(counts > floor)
         if keep.size == 0:
-            keep = np.arange(max_words // 2)
+            keep = np.arange(wanted)
         dropped = counts.size - keep.size
         start, stop, times = self._offset[keep], self._offset[keep + 1], counts[keep]
         kept = Tokens(self._letters, start, stop, self._hash[keep], np.array([0, keep.size]))
@@ -163,13 +165,13 @@ def choose_words(table: WordTable, min_count: int = 1, max_features: int | None 
     return sorted(table.words(keep & above) + tied)
 
 
-def count_rows(columns: Int32Array, indptr: Int64Array) -> tuple[Csr, int]:
-    """Columns of tokens by document -> counts by row, sorted by column; also how many tokens had column -1."""
+def count_rows(words: Int32Array, indptr: Int64Array, n_words: int) -> Csr:
+    """Words of tokens by document -> how often each word occurs in each document, in order of first sight."""
     out_indptr = np.zeros_like(indptr)
-    out_columns = columns.copy()
-    data = np.empty(columns.size, np.float32)
-    n, unseen = gather_counts(out_columns, indptr, out_indptr, data)
-    return Csr(out_indptr, out_columns[:n].copy(), data[:n].copy()), unseen
+    out_words = np.empty_like(words)
+    data = np.empty(words.size, np.float32)
+    n = gather_counts(words, indptr, np.full(n_words, -1, np.int64), out_indptr, out_words, data)
+    return Csr(out_indptr, out_words[:n], data[:n])
 
 
 def hashed_columns(tokens: Tokens, n_buckets: int) -> Int32Array:
@@ -188,7 +190,9 @@ def _longer(array: Any, size: int) -> Any:
 
 
 @jit
-def add_words(block, start, stop, hashes, times, first, n_words, slots, hash_, offset, letters, counts, found):
+def add_words(
+    block, start, stop, hashes, times, first, n_words, slots, hash_, offset, letters, counts, found
+):
     """Count tokens from ``first`` on until one needs room that isn't there; return where, and the number of words.
 
     ``found`` gets the word of each token.
@@ -265,23 +269,20 @@ def fill_slots(hashes, slots):
 
 
 @jit
-def gather_counts(columns, indptr, out_indptr, data):
-    """Sort each row's columns and count equal ones, in place; return the entries written and the tokens dropped."""
-    # i=row, e=token
-    n, unseen = 0, 0
+def gather_counts(words, indptr, place, out_indptr, out_words, data):
+    """Count equal words of each row; return how many entries there are. ``place`` is -1 everywhere."""
+    # i=row, t=token, n=entry, w=word
+    n = 0
     for i in range(indptr.size - 1):
-        lo, hi = indptr[i], indptr[i + 1]
-        row = np.sort(columns[lo:hi])
-        last = np.int32(-1)
-        for e in range(row.size):
-            if row[e] < 0:
-                unseen += 1
-            elif row[e] == last:
-                data[n - 1] += 1
+        first = n
+        for t in range(indptr[i], indptr[i + 1]):
+            w = words[t]
+            if place[w] >= first:
+                data[place[w]] += 1
             else:
-                last = row[e]
-                columns[n] = last
+                place[w] = n
+                out_words[n] = w
                 data[n] = 1
                 n += 1
         out_indptr[i + 1] = n
-    return n, unseen
+    return n

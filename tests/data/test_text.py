@@ -134,6 +134,21 @@ def test_hashing_needs_no_vocabulary_and_keeps_every_token(path):
     assert sorted(got.X.sum(axis=0).tolist()[0])[-want.X.shape[1] :] == sorted(want.X.sum(axis=0).tolist()[0])
 
 
+def test_words_beyond_the_limit_are_dropped_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("oocml.data.text.MAX_WORDS", 6)
+    monkeypatch.setattr("oocml.data.text.BLOCK_BYTES", 30)
+    documents = [f"one one a{i} b{i} c{i} d{i} two" for i in range(12)]
+    got = Assembled(TextReader(), [written(tmp_path, "\n".join(documents))], part_bytes=100)
+    assert len(got.parts) > 1
+    attrs = got.schema.attrs["text"]
+    assert attrs["n_words_pruned"] > 0
+    assert attrs["n_tokens_crowded"] > 0
+    names = got.schema.feature_names
+    assert len(names) <= 6
+    np.testing.assert_array_equal(got.X[:, [names.index("one"), names.index("two")]].toarray(), [[2, 1]] * 12)
+    assert got.X.sum() + got.n_dropped + attrs["n_tokens_crowded"] == 12 * 7
+
+
 def test_test_data_gets_the_columns_and_classes_of_the_training_set(tmp_path, path):
     train = Assembled(TextReader(), [path])
     file = written(tmp_path, "spam\tthe zebra buy\nnew\tcat zebra\nham\tnothing known\n", "test.txt")
