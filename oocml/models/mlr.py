@@ -142,7 +142,7 @@ class MLR:
         ``l2`` 1e-4; ``solver`` ds, lbfgs or lc; ``fit_intercept``. Of ds: ``polish`` number of Newton passes after the
         epochs (0); ``log_a`` exact or stochastic; ``learning_rate`` first step (None: 4, raised while the loss is
         small). Of lbfgs and lc: ``history`` pairs of vectors kept (5). Of lc: ``inner`` most steps of a class in an
-        epoch (10).
+        epoch (5).
         """
         return {
             "l2": 1e-4,
@@ -152,7 +152,7 @@ class MLR:
             "fit_intercept": True,
             "learning_rate": None,
             "history": 5,
-            "inner": 10,
+            "inner": 5,
         }
 
     def check(self, problem: Problem) -> None:
