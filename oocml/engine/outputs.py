@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,13 +83,17 @@ def write_predictions(batches: Iterator[Batch], out: str | os.PathLike[str], *, 
     path = Path(out).absolute()
     _refuse_existing(path, overwrite)
     beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
-    sink: RowSink = ZarrSink(beside) if path.suffix == ".zarr" else TextSink(beside)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-spool-") as folder:
         spool = _Spool(Path(folder))
         for row_ids, outputs in batches:
             spool.add(row_ids, outputs)
-        for lo, window in spool.windows():
-            sink.write(lo, window)
+        sink: RowSink = ZarrSink(beside) if path.suffix == ".zarr" else TextSink(beside)
+        with ExitStack() as leaving:
+            leaving.callback(_remove, beside)
+            leaving.callback(sink.close)
+            for lo, window in spool.windows():
+                sink.write(lo, window)
+            leaving.pop_all()
     sink.close()
     _replace(beside, path)
     return spool.n_rows
@@ -274,6 +279,13 @@ def _replace(beside: Path, path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     os.replace(beside, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
