@@ -76,6 +76,96 @@ def parse_natural(text, at, limit):
 
 
 @jit
+def skip_blanks(text, at):
+    """First byte from ``at`` on that is no blank."""
+    while is_blank(text[at]):
+        at += 1
+    return at
+
+
+@jit
+def parse_labels(text, at, n_known, labels, c, hard, n_hard):
+    """The labels that begin at ``text[at]``: (first byte after, end of labels, end of hard, problem)."""
+    # c=label
+    while True:
+        status, value, after = parse_number(text, at)
+        if text[after] == COLON or text[at] == LETTER_Q:
+            return at, c, n_hard, 0
+        if status == NOT_A_NUMBER or not (ends_field(text[after]) or text[after] == COMMA):
+            return at, c, n_hard, BAD_LABEL
+        if status == HUGE:
+            return at, c, n_hard, OUT_OF_RANGE
+        if n_known >= 0 and not (0 <= value < n_known and value == np.floor(value)):
+            return at, c, n_hard, UNKNOWN_LABEL
+        if status != OK:
+            hard[n_hard, 0], hard[n_hard, 1], hard[n_hard, 2] = LABEL, c, at
+            n_hard += 1
+        labels[c] = value
+        c += 1
+        at = skip_blanks(text, after)
+        if text[at] != COMMA:
+            return at, c, n_hard, 0
+        at = skip_blanks(text, at + 1)
+        if text[at] == NEWLINE or text[at] == HASH:
+            return at, c, n_hard, 0
+
+
+@jit
+def parse_entries(text, at, max_index, indices, data, e, hard, n_hard):
+    """The query and the entries from ``text[at]`` to the end of the line.
+
+    Returns where parsing ended, the ends of entries and of hard, the problem, the query, the smallest and largest
+    index (-1 for none) and whether the stored entries are in strictly increasing order.
+    """
+    # e=nonzero
+    lowest, highest, previous, query = np.int64(-1), np.int64(-1), np.int64(-1), np.int64(NO_QUERY)
+    in_order = True
+    while True:
+        at = skip_blanks(text, at)
+        if text[at] == NEWLINE or text[at] == HASH:
+            return at, e, n_hard, 0, query, lowest, highest, in_order
+        field = at
+        if text[at] == LETTER_Q and text[at + 1] == 105 and text[at + 2] == 100 and text[at + 3] == COLON:
+            query, at = parse_natural(text, at + 4, np.int64(2**62))
+            if query < 0 or not ends_field(text[at]):
+                return field + 4, e, n_hard, BAD_QUERY, query, lowest, highest, in_order
+            continue
+        index, at = parse_natural(text, at, max_index)
+        if index < 0 or text[at] != COLON:
+            problem = LARGE_INDEX if index == -2 else BAD_INDEX
+            return field, e, n_hard, problem, query, lowest, highest, in_order
+        field = at + 1
+        status, value, at = parse_number(text, field)
+        if status == NOT_A_NUMBER or not ends_field(text[at]):
+            return field, e, n_hard, BAD_VALUE, query, lowest, highest, in_order
+        if status == HUGE or abs(value) >= FLOAT32_OVERFLOW:
+            return field, e, n_hard, OUT_OF_RANGE, query, lowest, highest, in_order
+        lowest = index if lowest < 0 else min(lowest, index)
+        highest = max(highest, index)
+        if status == HARD:
+            hard[n_hard, 0], hard[n_hard, 1], hard[n_hard, 2] = VALUE, e, field
+            n_hard += 1
+            value = 1.0
+        stored = np.float32(0.0 if status == TINY else value)
+        if stored != 0:
+            in_order = in_order and index > previous
+            previous = index
+            indices[e] = index
+            data[e] = stored
+            e += 1
+
+
+@jit
+def first_repeated(indices, lo, hi):
+    """An index that occurs twice in the sorted entries lo:hi, or -1."""
+    # e=nonzero
+    for e in range(lo + 1, hi):
+        if indices[e] == indices[e - 1]:
+            return np.int64(indices[e])
+    return np.int64(-1)
+
+
+@jit
 def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_at, qid, bad, hard):
     """Parse all lines of a block.
 
@@ -90,9 +180,11 @@ def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_
     indptr, indices, data, label_indptr, labels, row_at, qid
         Outputs, as long as ``count_marks`` asks for. ``row_at``: where each row begins in ``text``.
     bad : int64 (lines, 3)
-        Line number within the block, what is wrong, and where in ``text``; such lines give no row.
+        Line number within the block, what is wrong, and where in ``text`` (DUPLICATE: the index); such lines give
+        no row.
     hard : int64 (entries + labels, 3)
-        LABEL or VALUE, its place in ``labels`` or ``data``, and where in ``text``: for Python to convert.
+        LABEL or VALUE, its place in ``labels`` or ``data``, and where in ``text``: for Python to convert. Rows
+        with hard values keep their order.
 
     Returns
     -------
@@ -100,116 +192,40 @@ def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_
         The indices over all entries of good rows, zeros too (-1 where there are none); rows with a qid.
     """
     # i=row, e=nonzero, c=label
-    at, i, e, c, line, n_bad, n_hard, n_queries = 0, 0, 0, 0, 0, 0, 0, 0
+    blank_is_row, max_index, n_known = grammar
+    at, i, line, n_bad, n_hard, n_queries = 0, 0, 0, 0, 0, 0
     lowest, highest = np.int64(-1), np.int64(-1)
     indptr[0] = label_indptr[0] = 0
-    blank_is_row, max_index, n_known = grammar
     while at < len(text):
-        begin = at
-        e, c, hard_before = indptr[i], label_indptr[i], n_hard
-        row_lowest, row_highest, previous, query = lowest, highest, np.int64(-1), np.int64(NO_QUERY)
-        problem, in_order, empty = 0, True, True
-        in_labels = True
-        while True:
-            while is_blank(text[at]):
-                at += 1
-            if text[at] == NEWLINE:
-                break
-            if text[at] == HASH:
-                while text[at] != NEWLINE:
-                    at += 1
-                break
-            empty = False
-            field = at
-            if text[at] == LETTER_Q:
-                in_labels = False
-                if not (text[at + 1] == 105 and text[at + 2] == 100 and text[at + 3] == COLON):
-                    problem = BAD_INDEX
-                    break
-                query, at = parse_natural(text, at + 4, np.int64(2**62))
-                if query < 0 or not ends_field(text[at]):
-                    problem = BAD_QUERY
-                    break
-                continue
-            if in_labels:
-                status, value, after = parse_number(text, at)
-                if text[after] == COLON:
-                    in_labels = False
-                elif status == NOT_A_NUMBER or not (ends_field(text[after]) or text[after] == COMMA):
-                    problem = BAD_LABEL
-                    break
-                elif status == HUGE:
-                    problem = OUT_OF_RANGE
-                    break
-                elif n_known >= 0 and not (0 <= value < n_known and value == np.floor(value)):
-                    problem = UNKNOWN_LABEL
-                    break
-                else:
-                    if status != OK:
-                        hard[n_hard, 0], hard[n_hard, 1], hard[n_hard, 2] = LABEL, c, at
-                        n_hard += 1
-                    labels[c] = value
-                    c += 1
-                    at = after
-                    while is_blank(text[at]):
-                        at += 1
-                    if text[at] == COMMA:
-                        at += 1
-                    else:
-                        in_labels = False
-                    continue
-            index, at = parse_natural(text, at, max_index)
-            if index < 0 or text[at] != COLON:
-                problem = LARGE_INDEX if index == -2 else BAD_INDEX
-                at = field
-                break
-            at += 1
-            value_at = at
-            status, value, at = parse_number(text, at)
-            if status == NOT_A_NUMBER or not ends_field(text[at]):
-                problem, at = BAD_VALUE, value_at
-                break
-            if status == HUGE or abs(value) >= FLOAT32_OVERFLOW:
-                problem, at = OUT_OF_RANGE, value_at
-                break
-            if row_lowest < 0 or index < row_lowest:
-                row_lowest = index
-            if index > row_highest:
-                row_highest = index
-            if status == HARD:
-                hard[n_hard, 0], hard[n_hard, 1], hard[n_hard, 2] = VALUE, e, value_at
-                n_hard += 1
-                value = 1.0
-            stored = np.float32(0.0 if status == TINY else value)
-            if stored != 0:
-                in_order = in_order and index > previous
-                previous = index
-                indices[e] = index
-                data[e] = stored
-                e += 1
-        if problem == 0 and not in_order:
-            lo = indptr[i]
-            # hard numbers are found by their place, so such a row must keep its order until they are converted
-            if n_hard == hard_before:
-                sort_row(indices, data, lo, e)
-                for f in range(lo + 1, e):
-                    if indices[f] == indices[f - 1]:
-                        problem = DUPLICATE
-                        previous = indices[f]
+        row_at[i] = at
+        at = skip_blanks(text, at)
+        empty = text[at] == NEWLINE or text[at] == HASH
+        c, hard_end, problem = label_indptr[i], n_hard, 0
+        if not empty:
+            at, c, hard_end, problem = parse_labels(text, at, n_known, labels, c, hard, n_hard)
+        if problem == 0:
+            at, e, hard_end, problem, query, low, high, in_order = parse_entries(
+                text, at, max_index, indices, data, indptr[i], hard, hard_end
+            )
+            if problem == 0 and not in_order and hard_end == n_hard:
+                sort_row(indices, data, indptr[i], e)
+                repeated = first_repeated(indices, indptr[i], e)
+                if repeated >= 0:
+                    problem = DUPLICATE
         if problem:
             bad[n_bad, 0], bad[n_bad, 1], bad[n_bad, 2] = line, problem, at
             if problem == DUPLICATE:
-                bad[n_bad, 2] = previous
+                bad[n_bad, 2] = repeated
             n_bad += 1
-            n_hard = hard_before
         elif not empty or blank_is_row:
-            row_at[i] = begin
+            n_hard = hard_end
             qid[i] = query
             n_queries += query != NO_QUERY
             i += 1
-            indptr[i] = e
-            label_indptr[i] = c
-            lowest, highest = row_lowest, row_highest
+            indptr[i], label_indptr[i] = e, c
+            if high >= 0:
+                lowest = low if lowest < 0 else min(lowest, low)
+                highest = max(highest, high)
         while text[at] != NEWLINE:
             at += 1
         at += 1
