@@ -45,7 +45,7 @@ class AnndataReader:
     layer
         Layer to read instead of ``X``.
     temp
-        Folder for temporary files, which csc needs (default: the system's).
+        Folder for temporary files, which csc needs (default: the system's; an ingest gives its own).
     """
 
     def __init__(self, *, y: str | None = None, layer: str | None = None, temp: str | None = None) -> None:

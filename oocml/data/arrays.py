@@ -88,7 +88,7 @@ class NpzReader:
     y
         A file of labels as for `NpyReader`, instead of an array inside.
     temp
-        Folder for temporary files (default: the system's).
+        Folder for temporary files (default: the system's; an ingest gives its own).
     """
 
     def __init__(self, *, y: str | None = None, temp: str | None = None) -> None:

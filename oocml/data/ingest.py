@@ -27,7 +27,7 @@ from oocml.data.dataset import Dataset
 from oocml.data.ingest_run import IngestRun, Limits, Progress
 from oocml.data.ingest_tasks import Job
 from oocml.data.partial import Lock, check_target, claim, partial_of
-from oocml.data.readers import inherited_options, make_reader
+from oocml.data.readers import default_options, make_reader
 from oocml.data.writer import DatasetWriter
 from oocml.errors import DoesNotFit, InputError, UsageError
 
@@ -39,7 +39,7 @@ WORKER_BYTES = 200 << 20
 
 
 def ingest(
-    format: str,  # noqa: A002
+    format: str,
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
@@ -112,10 +112,10 @@ def ingest(
     train = _open_like(like, transform, n_cols)
     kind = transforms.check_kind(transform or "none")
     limits = Limits(_worker_count(memory, workers), client)
-    options = {**inherited_options(format, train), **options}
+    work = partial_of(out)
+    options = {**default_options(format, train, str(work)), **options}
     make_reader(format, options)
     check_target(out, overwrite=overwrite)
-    work = partial_of(out)
     lock = claim(work)
     job = Job(format, options, work, max_bad, seed, keep_order, panel_bytes)
     run = IngestRun(job, paths, train, kind, n_cols, limits, progress or _silent)

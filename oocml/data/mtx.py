@@ -66,7 +66,7 @@ class MtxReader:
     y
         A file of labels, as for `oocml.data.arrays.NpyReader`.
     temp
-        Folder for temporary files (default: the system's).
+        Folder for temporary files (default: the system's; an ingest gives its own).
     """
 
     def __init__(

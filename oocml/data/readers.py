@@ -186,7 +186,7 @@ class Reader(Protocol):
         """The schema of everything. ``facts`` reads each part's facts from disk when asked for them."""
 
 
-def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A002
+def make_reader(format: str, options: Mapping[str, Any]) -> Reader:
     """The reader of a format.
 
     Raises
@@ -194,10 +194,7 @@ def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A00
     UsageError
         No such format, or an option it doesn't have.
     """
-    if format not in READERS:
-        raise UsageError(f"unknown format {format!r}; known are {', '.join(sorted(READERS))}")
-    module, name = READERS[format].split(":")
-    reader = getattr(importlib.import_module(module), name)
+    reader = _reader_class(format)
     known = inspect.signature(reader).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -208,17 +205,27 @@ def make_reader(format: str, options: Mapping[str, Any]) -> Reader:  # noqa: A00
     return made
 
 
-def inherited_options(format: str, train: Dataset | None) -> dict[str, Any]:  # noqa: A002
-    """Options of a format that the training set decides, if it was made of the same format.
+def default_options(format: str, train: Dataset | None, temp: str) -> dict[str, Any]:
+    """Options that are not the user's to think of.
 
-    A reader lists them in ``INHERITED`` and its schema's ``attrs[format]`` hold their values.
+    The training set, if it was made of the same format, decides those that a reader lists in ``INHERITED``; their
+    values are in ``attrs[format]`` of the reader's schema. ``temp`` is the folder of temporary files for readers
+    with an option of that name.
     """
-    if train is None or format not in READERS:
-        return {}
+    reader = _reader_class(format)
+    chosen = {"temp": temp} if "temp" in inspect.signature(reader).parameters else {}
+    if train is not None:
+        stored = train.attrs.get(format, {})
+        names = getattr(reader, "INHERITED", ())
+        chosen |= {name: stored[name] for name in names if stored.get(name) is not None}
+    return chosen
+
+
+def _reader_class(format: str) -> Any:
+    if format not in READERS:
+        raise UsageError(f"unknown format {format!r}; known are {', '.join(sorted(READERS))}")
     module, name = READERS[format].split(":")
-    names = getattr(getattr(importlib.import_module(module), name), "INHERITED", ())
-    stored = train.attrs.get(format, {})
-    return {name: stored[name] for name in names if stored.get(name) is not None}
+    return getattr(importlib.import_module(module), name)
 
 
 def numeric_schema(

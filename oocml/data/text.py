@@ -77,7 +77,7 @@ class TextReader:
     """
 
     INHERITED = ("min_token", "hashing")
-    """Options that test data takes from its training set (see `oocml.data.readers.inherited_options`)."""
+    """Options that test data takes from its training set (see `oocml.data.readers.default_options`)."""
 
     def __init__(
         self,

@@ -94,8 +94,11 @@ def split(raw: bytes, *, classed: bool, min_token: int = 2, encoding: str = "utf
     block = np.frombuffer(bytearray(raw), np.uint8)
     n_lines = raw.count(b"\n") + (bool(raw) and not raw.endswith(b"\n"))
     fields = np.empty((5, n_lines), np.int64)
-    n_docs, missing = find_documents(block, classed, fields)
-    bad += [BadLine(int(line), "there is no TAB between a class and a text") for line in missing]
+    missing = np.empty(n_lines, np.int64)
+    n_docs, n_missing = find_documents(block, classed, fields, missing)
+    bad += [
+        BadLine(line, "there is no TAB between a class and a text") for line in missing[:n_missing].tolist()
+    ]
     return Documents(block, *(field[:n_docs] for field in fields), n_lines, sorted(bad), min_token)
 
 
@@ -149,11 +152,12 @@ def class_tokens(documents: Documents) -> Tokens:
 
 
 @jit
-def find_documents(block, classed, fields):
-    """Fill ``fields`` (line, class start and stop, text start and stop) per document; also say which lines are bad."""
-    # e=byte
-    n_docs, line, begin = 0, 0, 0
-    missing = []
+def find_documents(block, classed, fields, missing):
+    """Fill ``fields`` (line, class start and stop, text start and stop) per document and ``missing``, the bad lines.
+
+    Returns how many of each there are.
+    """
+    n_docs, n_missing, line, begin = 0, 0, 0, 0
     while begin < block.size:
         end = begin
         blank = True
@@ -168,7 +172,8 @@ def find_documents(block, classed, fields):
             if not classed:
                 tab = begin - 1
             if classed and tab < 0:
-                missing.append(line)
+                missing[n_missing] = line
+                n_missing += 1
             else:
                 lo, hi = begin, tab
                 while lo < hi and block[lo] <= 32:
@@ -183,10 +188,7 @@ def find_documents(block, classed, fields):
                 n_docs += 1
         line += 1
         begin = end + 1
-    bad = np.empty(len(missing), np.int64)
-    for k in range(len(missing)):
-        bad[k] = missing[k]
-    return n_docs, bad
+    return n_docs, n_missing
 
 
 @jit

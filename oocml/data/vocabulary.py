@@ -138,7 +138,7 @@ def table_of(words: Iterable[str]) -> WordTable:
     """A table in which each word's position is its position in ``words`` (which must be distinct)."""
     encoded = [word.encode() for word in words]
     table = WordTable(len(encoded), sum(map(len, encoded)))
-    block = np.frombuffer(b"".join(encoded) + b"\0", np.uint8)
+    block = np.frombuffer(bytearray(b"".join(encoded) + b"\0"), np.uint8)
     offset = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(word) for word in encoded], out=offset[1:])
     hashes = hash_spans(block, offset[:-1], offset[1:])
