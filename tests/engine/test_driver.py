@@ -1,0 +1,342 @@
+"""What a driver does and refuses, on the toy model."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import oocml
+from oocml.engine import events
+from oocml.engine.driver import Validation
+from oocml.engine.executors import Completion, InProcess, Lost
+from oocml.engine.outputs import RunArrays
+from oocml.errors import DamagedStore, InputError, NonFinite, RunBusy, UsageError, WorkersLost
+from oocml.run import Run
+from tests.engine.toys import OTHER, TESTS, TOY, drive, fingerprint, state_bytes
+
+
+def edited(path: Path, source: str, *edits: tuple[str, str]) -> str:
+    """A copy of a test model with some text replaced; its reference."""
+    file, _, name = source.rpartition(":")
+    text = Path(file).read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return f"{path}:{name}"
+
+
+def test_a_toy_result_is_what_visiting_in_order_by_hand_gives(new_run):
+    """One row block, one column block: every pass is one kernel call per panel, which is easily done by hand."""
+    toy = new_run(row_blocks=1, col_blocks=1)
+    driver = drive(toy)
+    arrays, journal = RunArrays(toy.run, None), driver.journal
+    assert journal.ledger.finished
+    V, M = arrays.whole("V"), arrays.whole("M")
+    assert np.array_equal(M, V), "the last pass copies V"
+    assert journal.ledger.objective == journal.ledger.history[-1]["objective"] + float((V**2).sum())
+    assert arrays.whole("R").sum() == pytest.approx(journal.ledger.history[-1]["objective"])
+
+
+@pytest.mark.parametrize("reference", [TOY, OTHER], ids=["toy", "other"])
+@pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (5, 4)])
+def test_caches_change_no_bit(new_run, reference, blocks):
+    shape = {"row_blocks": blocks[0], "col_blocks": blocks[1], "epochs": 2, "reference": reference}
+    plain, cold = new_run(**shape), new_run(**shape, caches=False)
+    for toy in (plain, cold):
+        drive(toy)
+    assert fingerprint(plain.run) == fingerprint(cold.run)
+    read = [toy.run.read_ledger().totals["read_bytes"] for toy in (plain, cold)]
+    assert read[0] < read[1], "the caches were used"
+
+
+def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run):
+    for reference in (TOY, OTHER):
+        for blocks in [(1, 1), (3, 2), (5, 4)]:
+            toy = new_run(
+                row_blocks=blocks[0], col_blocks=blocks[1], epochs=3, reference=reference, caches=False
+            )
+            totals = drive(toy).journal.ledger.totals
+            assert totals["planned_write_bytes"] == totals["write_bytes"]
+            if reference == TOY:  # the other's sweeps end early
+                assert totals["planned_read_bytes"] == totals["read_bytes"]
+            assert totals["planned_read_bytes"] >= totals["read_bytes"]
+
+
+def test_epochs_added_later_follow_on(new_run):
+    toy = new_run(epochs=2)
+    drive(toy)
+    first = fingerprint(toy.run)
+    ledger = drive(toy, more_epochs=3).journal.ledger
+    assert [record["epoch"] for record in ledger.history] == [1, 2, 3, 4, 5]
+    assert ledger.segments == [2, 3]
+    assert fingerprint(toy.run)["history"][:2] == first["history"], "what was, stays"
+    again = new_run(epochs=2)
+    for _ in range(2):
+        drive(again)  # nothing is left to do the second time
+    drive(again, more_epochs=3)
+    assert fingerprint(again.run) == fingerprint(toy.run)
+
+
+def scores(*values: float) -> Any:
+    """Validation that gives these scores, one an epoch."""
+    left = list(values)
+    return lambda: {"m": left.pop(0)}
+
+
+def test_early_stopping_keeps_the_best_epoch_and_finishes_as_after_the_last(new_run):
+    stopped, short = new_run(epochs=9), new_run(epochs=4)
+    ledger = drive(stopped, validation=Validation(scores(3, 1, 2, 2), "m", False, patience=2)).journal.ledger
+    assert [record["valid"]["m"] for record in ledger.history] == [3, 1, 2, 2]
+    assert ledger.kept == {"best": 2}
+    assert ledger.finished
+    drive(short)
+    assert state_bytes(stopped.run) == state_bytes(short.run), "stopping at 4 is training for 4"
+
+
+def test_a_higher_score_is_better_where_it_is(new_run):
+    toy = new_run(epochs=4)
+    ledger = drive(toy, validation=Validation(scores(1, 3, 2, 3), "m", True, None)).journal.ledger
+    assert ledger.kept == {"best": 2}, "a later epoch must be better, not as good"
+
+
+def test_the_best_state_is_the_state_of_its_epoch_and_survives_later_ones(new_run):
+    toy, short = new_run(epochs=2), new_run(epochs=1)
+    seen: list[Any] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, events.EpochDone) and event.best:
+            seen.append(state_bytes(toy.run))
+
+    drive(toy, monitors=[watch], validation=Validation(scores(1, 2, 3), "m", False, None))
+    drive(toy, more_epochs=1, validation=Validation(scores(4), "m", False, None))
+    best = state_bytes(toy.run, "best")
+    assert best == {name: seen[0][name] for name in best}
+    run = Run(toy.run.path)
+    assert run.checkpoints == {"best": 1}
+    for at in ("best", 1, "1", None):
+        assert run.arrays(at=at)["V"].compute().tobytes() == best["V"]
+    assert run.arrays(at="last")["V"].compute().tobytes() == state_bytes(toy.run)["V"] != best["V"]
+    with pytest.raises(UsageError, match="best"):
+        run.arrays(at=2)
+    for deep in (False, True):
+        info = run.info(deep=deep)
+        assert info["whole"], info["problem"]
+    assert short is not toy
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("yield Epoch(number, total)", "yield Epoch(number + 1, total)"),
+        ("yield gather_pass\n", "pass\n"),
+        ("for pass_ in self.epoch_passes(problem)", "for pass_ in self.epoch_passes(problem)[::-1]"),
+        ("yield Final(total", "yield Epoch(number, total"),
+        ("for n_epochs in segments", "for n_epochs in ()"),
+    ],
+    ids=lambda edit: edit[1],
+)
+def test_a_changed_program_is_refused(new_run, edit):
+    toy = new_run(epochs=2)
+    drive(toy)
+    copy = toy.run.path / "model.py"
+    edited(copy, f"{copy}:Toy", edit)
+    before = toy.run.ledger_path.read_bytes()
+    with pytest.raises(InputError, match="no longer yields"):
+        drive(toy, more_epochs=1)
+    del before
+
+
+@pytest.mark.parametrize("where", ["V[:] = 0.9", 'v.row["R"][:] = ', 'v.col["V"][:] *= '])
+def test_a_state_that_becomes_nan_stops_the_run_and_leaves_the_last_good_one(new_run, tmp_path, where):
+    broken = where.replace("= ", "= np.nan * ").replace("= np.nan * 0.9", "= np.nan * 0.9")
+    toy = new_run(epochs=2, reference=edited(tmp_path / "nan.py", TOY, (where, broken)))
+    with pytest.raises(NonFinite) as caught:
+        drive(toy)
+    assert "\n" not in str(caught.value)
+    for block in state_bytes(toy.run).values():
+        assert np.isfinite(np.frombuffer(block, np.float32 if len(block) == 12 else np.float64)).all()
+
+
+def test_a_sum_of_deltas_that_becomes_infinite_stops_the_run(new_run, tmp_path):
+    reference = edited(tmp_path / "inf.py", TOY, ("float(U.sum())]) * 1e-3", "float(U.sum())]) * np.inf"))
+    toy = new_run(reference=reference)
+    with pytest.raises(NonFinite, match="'L'"):
+        drive(toy)
+    assert not np.isinf(RunArrays(toy.run, None).whole("L")).any()
+
+
+@pytest.mark.parametrize("value", ["np.nan", "-np.inf"])
+def test_an_objective_that_is_not_finite_stops_the_run(new_run, tmp_path, value):
+    toy = new_run(
+        reference=edited(
+            tmp_path / "nan.py", TOY, ("yield Epoch(number, total)", f"yield Epoch(number, {value})")
+        )
+    )
+    with pytest.raises(NonFinite, match="objective"):
+        drive(toy)
+    ledger = toy.run.read_ledger()
+    assert ledger.history == []
+    assert [result["pass"] for result in ledger.results] == ["visit", "fold"]
+
+
+class Unlucky(InProcess):
+    """Loses the first dispatches."""
+
+    def __init__(self, n_losses: int, was_running: bool) -> None:
+        super().__init__()
+        self.n_losses, self.was_running = n_losses, was_running
+
+    def wait(self) -> list[Completion]:
+        if self.n_losses:
+            self.n_losses -= 1
+            return [Completion(self._queue.popleft(), Lost("tcp://gone:1", self.was_running))]
+        return super().wait()
+
+
+def test_a_task_that_kills_three_workers_ends_the_run_in_one_line(new_run):
+    with pytest.raises(WorkersLost) as caught:
+        drive(new_run(), Unlucky(3, True))
+    assert "\n" not in str(caught.value)
+    plain = new_run()
+    drive(plain)
+    for bad_luck in (Unlucky(2, True), Unlucky(20, False)):
+        toy = new_run()
+        drive(toy, bad_luck)
+        assert fingerprint(toy.run) == fingerprint(plain.run)
+
+
+def test_events_tell_the_story_in_order(new_run):
+    toy, seen = new_run(epochs=2), []
+    drive(
+        toy, Unlucky(1, False), monitors=[seen.append], validation=Validation(scores(2, 1), "m", False, None)
+    )
+    kinds = [type(event).__name__ for event in seen]
+    assert kinds[:3] == ["PassStarted", "TaskLost", "TaskDone"]
+    story = [(type(e).__name__, getattr(e, "name", getattr(e, "number", None))) for e in seen]
+    assert [entry for entry in story if entry[0] in ("PassStarted", "PassDone", "EpochDone")] == [
+        *(("PassStarted", "visit"), ("PassDone", "visit"), ("PassStarted", "fold"), ("PassDone", "fold")),
+        ("EpochDone", 1),
+        *(("PassStarted", "visit"), ("PassDone", "visit"), ("PassStarted", "fold"), ("PassDone", "fold")),
+        ("EpochDone", 2),
+        *(("PassStarted", "scale"), ("PassDone", "scale"), ("PassStarted", "gather"), ("PassDone", "gather")),
+    ]
+    left = 0
+    for event in seen:
+        if isinstance(event, events.PassStarted):
+            assert left == 0
+            left = event.n_tasks
+        left -= isinstance(event, events.TaskDone)
+    assert left == 0
+    done = [event for event in seen if isinstance(event, events.TaskDone)]
+    totals = toy.run.read_ledger().totals
+    assert sum(event.updates for event in done) == totals["updates"]
+    merges = totals["write_bytes"] - sum(event.write_bytes for event in done)
+    assert 0 < merges < 1000, "the driver itself writes only the sums of deltas"
+    assert [event.best for event in seen if isinstance(event, events.EpochDone)] == [True, True]
+
+
+def test_a_run_has_one_driver(new_run):
+    toy = new_run()
+    hold = (
+        "import sys, oocml.store.run as r\n"
+        "with r.RunStore(sys.argv[1]).lock():\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", hold, str(toy.run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=TESTS.parent,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:
+        assert child.stdout.readline() == "held\n"
+        before = toy.run.ledger_path.read_bytes()
+        with pytest.raises(RunBusy, match="another process"):
+            drive(toy)
+        with pytest.raises(RunBusy):
+            oocml.train(TOY, toy.run.config["dataset"], toy.run.path, schedule="serial", overwrite=True)
+        assert toy.run.ledger_path.read_bytes() == before
+        child.kill()
+    drive(toy)
+    assert toy.run.read_ledger().finished
+
+
+def test_training_into_an_existing_run_is_refused_unless_it_may_be_replaced(new_run, toy_dataset):
+    toy = new_run(epochs=1)
+    drive(toy)
+    before = fingerprint(toy.run)
+    options: dict[str, Any] = {"epochs": 1, "schedule": "serial"}
+    with pytest.raises(UsageError, match="--overwrite"):
+        oocml.train(TOY, toy_dataset, toy.run.path, **options)
+    assert fingerprint(toy.run) == before
+    oocml.train(TOY, toy_dataset, toy.run.path, overwrite=True, **options)
+    beside = [path.name for path in toy.run.path.parent.iterdir() if path.name.startswith(toy.run.path.name)]
+    assert beside == [toy.run.path.name], "nothing is left beside it"
+
+
+def test_a_run_that_replaces_another_does_not_share_its_stamps(new_run, toy_dataset):
+    toy = new_run()
+    old = toy.run.read_ledger().next_stamp
+    oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True)
+    new = toy.run.read_ledger()
+    assert abs(new.next_stamp - old) >= 2**39, (
+        "late writes of the old run's workers must not be taken for its own"
+    )
+
+
+def test_what_killed_creations_left_is_removed(tmp_path, toy_dataset):
+    out = tmp_path / "run.zarr"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for left in (f"run.zarr.partial-{dead.pid}", f"run.zarr.partial-old-{dead.pid}"):
+        (tmp_path / left / "state").mkdir(parents=True)
+    oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_a_creation_that_failed_can_be_tried_again_in_the_same_process(tmp_path, toy_dataset, monkeypatch):
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    options: dict[str, Any] = {"epochs": 1, "schedule": "serial"}
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(oocml.errors.OocmlError, match="the disk is full"):
+            oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+    assert list(tmp_path.iterdir()) == []
+    oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder with other things"])
+def test_what_is_not_a_run_is_never_replaced(tmp_path, toy_dataset, kind):
+    out = tmp_path / "out"
+    if kind == "a file":
+        out.write_text("precious")
+    else:
+        out.mkdir()
+        (out / "precious").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="not a run"):
+            oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial", overwrite=overwrite)
+    assert (out if kind == "a file" else out / "precious").read_text() == "precious"
+
+
+def test_a_damaged_block_is_named_before_it_is_used(new_run):
+    toy = new_run(epochs=1)
+    drive(toy)
+    chunk = sorted((toy.run.path / "state" / "V").glob("c.*"))[0]
+    content = bytearray(chunk.read_bytes())
+    content[3] ^= 1
+    chunk.write_bytes(content)
+    assert not Run(toy.run.path).info(deep=True)["whole"]
+    with pytest.raises(DamagedStore, match="'V'"):
+        drive(toy, more_epochs=1)
