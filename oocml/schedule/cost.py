@@ -10,6 +10,7 @@ import numpy as np
 
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
+from oocml.schedule.tasks import sub_epochs
 from oocml.store.arrays import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -81,21 +82,30 @@ def pass_cost(pass_: Pass, sizes: Sizes, panels: PanelSizes, initial: frozenset[
         State arrays whose blocks are all still at their initial value: reading those costs nothing.
     """
     layout = sizes.layout
-    n_tasks, repeats = _repeats(pass_, layout)
+    n_tasks, _ = _repeats(pass_, layout)
     read = write = 0
     for name in {*pass_.reads, *pass_.writes}:
-        spec, stored = sizes.specs[name], sizes.stored_bytes(name)
-        times = repeats[spec.kind]
-        if name in pass_.writes:
-            write += stored * (1 if spec.kind in ("row", "cell") and pass_.sweeps > 1 else times)
-        loads = times * (pass_.sweeps if spec.kind in ("row", "cell") and pass_.over == "tiles" else 1)
-        if name not in pass_.reads:
-            loads = times - 1 if spec.kind != "cell" else 0  # later tasks of the pass go on in place
-        elif name in initial:
-            loads = times - 1 if name in pass_.writes else 0
-        read += stored * loads
+        loads, stores = _traffic(pass_, sizes, name, name in initial)
+        read += sizes.stored_bytes(name) * loads
+        write += sizes.stored_bytes(name) * stores
     scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
     return PassCost(n_tasks, task_bytes(pass_, sizes, panels), read, write, scans)
+
+
+def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
+    """How often a pass reads and stores each block of one array."""
+    spec, layout = sizes.specs[name], sizes.layout
+    n_tasks, repeats = _repeats(pass_, layout)
+    times = repeats[spec.kind]
+    sweeps = pass_.sweeps if spec.kind in ("row", "cell") and pass_.over == "tiles" and name in pass_.reads else 1
+    anew = initial or name not in pass_.reads  # an initial value is nowhere to be read
+    if name not in pass_.writes:
+        return (0 if anew else times * sweeps), 0
+    if not spec.merge:
+        return (times - anew) * sweeps, times
+    # tasks only read it; the driver reads and stores it once a sub-epoch (all have the same number of tasks)
+    n_sub_epochs = len(sub_epochs(pass_, layout, sizes.specs, seed=0))
+    return n_tasks + n_sub_epochs - anew * (n_tasks // n_sub_epochs + 1), n_sub_epochs
 
 
 def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
