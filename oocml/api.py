@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from oocml.engine.driver import Driver, Validation
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor, InProcess, OnDask
 from oocml.engine.score import evaluate as score_run
-from oocml.engine.start import begin_run, make_problem
+from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.metrics.directions import higher_is_better
 from oocml.models.registry import load_model
@@ -80,15 +81,16 @@ def plan(
     """
     found = load_model(model)
     if spec is not None:
-        from oocml.data.specs import problem_of_spec
+        from oocml.data.specs import load_spec
 
-        problem, panels = problem_of_spec(spec, {**found.defaults(), **(settings or {})}, seed)
+        problem, panels = problem_of_spec(load_spec(spec), found, settings or {}, seed)
     else:
         if data is None:
             raise UsageError("plan needs a dataset or a spec")
         dataset = _dataset(data)
         problem, panels = make_problem(dataset, found, settings or {}, seed), PanelSizes.of(dataset)
-    return _plan_workers(found, problem, panels, memory=memory, workers=workers, task_memory=task_memory)
+    the_plan = _plan_workers(found, problem, panels, memory=memory, workers=workers, task_memory=task_memory)
+    return replace(the_plan, disk_free_bytes=shutil.disk_usage(os.getcwd()).free)
 
 
 def train(

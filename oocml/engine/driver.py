@@ -20,7 +20,7 @@ from oocml.engine.journal import Journal
 from oocml.engine.messages import TaskMessage, TaskResult, WorkerSetup
 from oocml.errors import InputError, NonFinite, WorkersLost
 from oocml.models.protocol import Epoch, Final, Pass, Verdict, derive_seed
-from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
+from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import TASKS_AT_ONCE, Plan
 from oocml.schedule.tasks import Task, sub_epochs
 from oocml.store.run import RunStore
@@ -78,7 +78,6 @@ class Driver:
             context.specs,
         )
         self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable)
-        self.panels = PanelSizes.of(context.dataset)
         self.sizes = Sizes(self.specs.values(), self.layout, self.problem)
         self._epoch = 0
         self._epoch_start: dict[str, float] = {}
@@ -209,7 +208,7 @@ class Driver:
         """Add what the plan expects of a pass to the totals, for `report` to hold against what is measured."""
         plan = self.plan
         initial = frozenset(name for name, stamps in self.journal.ledger.stamps.items() if not stamps.any())
-        cost = pass_cost(pass_, self.sizes, self.panels, initial)
+        cost = pass_cost(pass_, self.sizes, initial)
         cached = min(plan.panel_cache_bytes, plan.data_bytes)
         read = cost.data_scans * (plan.data_bytes - cached)
         if cost.data_scans and not self._warm:

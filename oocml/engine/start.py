@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -15,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.data.dataset import Dataset
+from oocml.data.specs import Spec
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
+from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import stored_array
 from oocml.schedule.plan import Plan
 from oocml.store.run import RunStore, create_run
 
+PANEL_BYTES = 8 * 2**20
 PACKAGES = ("oocml", "numpy", "numba", "zarr", "dask", "distributed")
 
 
@@ -43,6 +47,32 @@ def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], se
     )
     model.check(problem)
     return problem
+
+
+def problem_of_spec(
+    spec: Spec, model: Model, settings: Mapping[str, Any], seed: int
+) -> tuple[Problem, PanelSizes]:
+    """The problem and the panels that a data set would be, by its spec's numbers alone."""
+    n_rows, n_features, nnz = spec.rows, spec.cols, spec.expected_nnz
+    if n_rows is None or n_features is None or nnz is None:
+        raise UsageError(f"the spec {spec.name} does not say its rows, columns and non-zeros; plan needs all three")
+    bytes_per_row = 12 * nnz / n_rows + 24
+    n_panels = max(1, math.ceil(n_rows * bytes_per_row / PANEL_BYTES))
+    rows = np.diff(np.arange(n_panels + 1) * n_rows // n_panels)
+    panels = PanelSizes(rows, np.ceil(rows * bytes_per_row).astype(np.int64))
+    problem = Problem(
+        n_rows=n_rows,
+        n_features=n_features,
+        nnz=nnz,
+        feature_nnz=np.broadcast_to(np.int64(max(1, nnz // n_features)), n_features),
+        feature_sumsq=np.broadcast_to(np.float64(1), n_features),
+        labels=None if spec.classes is None else np.arange(spec.classes, dtype=np.float64),
+        label_kind="none" if spec.classes is None else "number",
+        settings={**model.defaults(), **settings},
+        seed=seed,
+    )
+    model.check(problem)
+    return problem, panels
 
 
 def begin_run(

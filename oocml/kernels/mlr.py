@@ -18,10 +18,13 @@ from oocml.kernels.exp import exp32
 from oocml.kernels.jit import jit
 from oocml.kernels.prefetch import prefetch
 from oocml.kernels.topk import rank_scores
+from oocml.kernels.vectors import PIECE as PIECE_FLOATS
+from oocml.kernels.vectors import add_rows, update_rows
 from oocml.types import Float32Array, Int32Array, Int64Array
 
 CHUNK = np.uint64(512)
 """Classes handled at a time: a row's scores and gradients stay in the first-level cache."""
+PIECE = np.uint64(PIECE_FLOATS)
 LINE = np.uint64(16)
 """Floats in a cache line."""
 NEWTON_STEPS = 3
@@ -57,13 +60,6 @@ class ClassBlock(NamedTuple):
     """Shape (n_classes of the block,)."""
     lo: int
     """Number of the block's first class."""
-
-
-class RowState(NamedTuple):
-    log_a: Float32Array
-    """Shape (n_rows,): minus the log-sum-exp of the row's scores, as of the last epoch."""
-    r: Float32Array
-    """Shape (n_rows,): sum_j d_j x_ij^2, how far a unit step moves the row's own score."""
 
 
 class Step(NamedTuple):
@@ -107,69 +103,44 @@ def add_scores(lse, i, S, n):
 
 @jit
 def score_row(rows, i, W, offset, c0, n, S):
-    """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n].
-
-    Four features at a time: S is then read and written a quarter as often, and the chain of additions is shorter.
-    """
-    # e=nonzero, j*=column, k=class of the chunk
-    indices, data = rows.indices, rows.data
+    """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n]."""
+    # k=class of the chunk, k0=first class of the piece
     for k in range(n):
         S[k] = offset[c0 + k]
-    e, stop = rows.indptr[i], rows.indptr[i + 1]
-    while e + 3 < stop:
-        j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
-        x0, x1, x2, x3 = data[e], data[e + 1], data[e + 2], data[e + 3]
-        for k in range(n):
-            S[k] += (x0 * W[j0, c0 + k] + x1 * W[j1, c0 + k]) + (x2 * W[j2, c0 + k] + x3 * W[j3, c0 + k])
-        e += 4
-    while e < stop:
-        j0, x0 = indices[e], data[e]
-        for k in range(n):
-            S[k] += x0 * W[j0, c0 + k]
-        e += 1
+    for k0 in range(_FIRST, n, PIECE):
+        piece = min(PIECE, n - k0)
+        add_rows(S, k0, piece, W, c0 + k0, rows.indices, rows.data, rows.indptr[i], rows.indptr[i + 1])
 
 
 @jit
-def prefetch_row(W, j, c0, n):
-    for k in range(c0, c0 + n, LINE):
-        prefetch(W, np.intp(j), np.intp(k))
+def prefetch_rows(rows, i, W, c0, n):
+    """Ask for W[j, c0:c0 + n] of every feature j of row i."""
+    # e=nonzero, k=class
+    for e in range(rows.indptr[i], rows.indptr[i + 1]):
+        for k in range(c0, c0 + n, LINE):
+            prefetch(W, np.intp(rows.indices[e]), np.intp(k))
 
 
 @jit
-def update_row(rows, i, W, c0, n, E, step, following, next_c0):
-    """W[j, c0:c0 + n] <- (1 - decay_j) W[j, ...] + d_j x_ij E for the features of row i, two at a time.
+def update_row(rows, i, W, c0, n, E, keep, scale, following):
+    """W[j, c0:c0 + n] = keep W[j, ...] + scale E[:n] for the features of row i, in order.
 
-    Meanwhile the lines that row ``following`` will need of W are fetched (following < 0: none).
+    Meanwhile the lines of W that row ``following`` will need are fetched (following < 0: none).
     """
-    # e=nonzero, f=nonzero of the following row, j*=column, k=class of the chunk
-    indices, data = rows.indices, rows.data
-    next_n = min(CHUNK, np.uint64(W.shape[1]) - next_c0)
-    e, stop, f, f_stop = rows.indptr[i], rows.indptr[i + 1], np.int64(0), np.int64(0)
-    if following >= 0:
-        f, f_stop = rows.indptr[following], rows.indptr[following + 1]
-    while e + 1 < stop:
-        for _ in range(2):
-            if f < f_stop:
-                prefetch_row(W, indices[f], next_c0, next_n)
-                f += 1
-        j0, j1 = indices[e], indices[e + 1]
-        x0, x1 = step.d[j0] * data[e], step.d[j1] * data[e + 1]
-        keep0 = _ONE - min(_ONE, step.eta * step.decay[j0])
-        keep1 = _ONE - min(_ONE, step.eta * step.decay[j1])
-        for k in range(n):
-            g = E[k]
-            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + x0 * g
-            W[j1, c0 + k] = keep1 * W[j1, c0 + k] + x1 * g
-        e += 2
-    if e < stop:
-        j0 = indices[e]
-        x0 = step.d[j0] * data[e]
-        keep0 = _ONE - min(_ONE, step.eta * step.decay[j0])
-        for k in range(n):
-            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + x0 * E[k]
-    while f < f_stop:
-        prefetch_row(W, indices[f], next_c0, next_n)
-        f += 1
+    # k0=first class of the piece
+    for k0 in range(_FIRST, n, PIECE):
+        piece = min(PIECE, n - k0)
+        if following >= 0:
+            prefetch_rows(rows, following, W, c0 + k0, piece)
+        update_rows(W, c0 + k0, piece, rows.indices, rows.indptr[i], rows.indptr[i + 1], keep, scale, E, k0)
+
+
+@jit
+def longest_row(rows):
+    longest = np.int64(0)
+    for i in range(len(rows.indptr) - 1):
+        longest = max(longest, rows.indptr[i + 1] - rows.indptr[i])
+    return longest
 
 
 @jit
@@ -194,13 +165,19 @@ def implicit_residual(z, q, t):
 
 
 @jit
-def mlr_visit(rows, order, state, block, lse, step, work):
+def mlr_visit(rows, order, log_a, block, lse, step, work):
     """One pass of rows over a block of classes: score, update, and merge the scores after the row's own update.
+
+    Both the loss of the row and the L2 term are stepped implicitly, so that no step overshoots: the weights of
+    feature j become (w + eta d_j x_ij g) / (1 + eta decay_j). A unit of g moves the row's own score by eta r_i,
+    r_i = sum_j d_j x_ij^2 / (1 + eta decay_j).
 
     Parameters
     ----------
     order : shape (n_rows,)
         Sequence in which rows are visited.
+    log_a : float32, shape (n_rows,)
+        Minus the log-sum-exp of each row's scores, as of the last epoch.
     lse : float32, shape (n_rows, 2)
         Log-sum-exp of each row's scores so far, as (maximum, sum).
     work : float32, shape (2, CHUNK)
@@ -209,39 +186,46 @@ def mlr_visit(rows, order, state, block, lse, step, work):
     -------
     sum_ik t_ik z_ik over these rows and classes, after the updates.
     """
-    # i=row, k=class of the chunk, c0=first class of the chunk, S=scores, E=eta times minus the gradient
+    # i=row, e=nonzero, f=nonzero of the row, j=column, k=class of the chunk, c0=first class of the chunk,
+    # S=scores, E=eta times minus the gradient
     S, E = work[0], work[1]
     n_classes = np.uint64(block.W.shape[1])
     eta = step.eta
     fit = 0.0
+    keep, scale = np.empty((2, longest_row(rows)), np.float32)
     for ii in range(len(order)):
         i = order[ii]
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
         if first == last:
             continue
-        log_a, r, t = state.log_a[i], state.r[i], rows.weight[i]
+        t = rows.weight[i]
+        following = order[ii + 1] if ii + 1 < len(order) else np.int64(-1)
+        f = 0
+        r = step.d_intercept
+        for e in range(rows.indptr[i], rows.indptr[i + 1]):
+            j = rows.indices[e]
+            keep[f] = _ONE / (_ONE + eta * step.decay[j])
+            scale[f] = keep[f] * step.d[j] * rows.data[e]
+            r += scale[f] * rows.data[e]
+            f += 1
         q = eta * r
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
             score_row(rows, i, block.W, block.intercept, c0, n, S)
             for k in range(n):
-                p = exp32(min(S[k] + log_a, _ZERO))
+                p = exp32(min(S[k] + log_a[i], _ZERO))
                 E[k] = -eta * p / (_ONE + q * p)
             for label in rows.labels[first:last]:
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
-                    E[k] = eta * implicit_residual(S[k] + log_a, q, t)
+                    E[k] = eta * implicit_residual(S[k] + log_a[i], q, t)
             for k in range(n):
                 S[k] += r * E[k]
             for label in rows.labels[first:last]:
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
                     fit += t * S[k]
-            if c0 + CHUNK < n_classes:
-                update_row(rows, i, block.W, c0, n, E, step, i, c0 + CHUNK)
-            else:
-                following = order[ii + 1] if ii + 1 < len(order) else np.int64(-1)
-                update_row(rows, i, block.W, c0, n, E, step, following, _FIRST)
+            update_row(rows, i, block.W, c0, n, E, keep, scale, following)
             for k in range(n):
                 block.intercept[c0 + k] += step.d_intercept * E[k]
             add_scores(lse, i, S, n)
@@ -312,19 +296,18 @@ def mlr_finish_rows(lse, log_a, rate):
 
 
 @jit
-def mlr_row_scales(rows, d, d_intercept, r, histogram):
-    """r_i = sum_j d_j x_ij^2 + d_intercept, and a histogram of log2 r_i in steps of 1/16 over rows with labels.
+def mlr_row_scales(rows, d, d_intercept, histogram):
+    """Count rows with labels in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
 
     Returns the number of rows with labels.
     """
     # i=row, e=nonzero
     n_labelled = 0
     half = len(histogram) // 2
-    for i in range(len(r)):
+    for i in range(len(rows.indptr) - 1):
         total = np.float64(d_intercept)
         for e in range(rows.indptr[i], rows.indptr[i + 1]):
             total += np.float64(d[rows.indices[e]]) * rows.data[e] * rows.data[e]
-        r[i] = total
         if rows.label_indptr[i] < rows.label_indptr[i + 1]:
             n_labelled += 1
             if total > 0:

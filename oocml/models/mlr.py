@@ -23,7 +23,6 @@ from oocml.kernels.mlr import (
     EMPTY,
     ClassBlock,
     LabelledRows,
-    RowState,
     Step,
     mlr_center,
     mlr_class_sums,
@@ -86,7 +85,7 @@ def work() -> Array:
 def start(v: Visit) -> Mapping[str, Any]:
     histogram = np.zeros(HISTOGRAM_BINS)
     d_intercept = np.float32(v.params["fit_intercept"])
-    labelled = mlr_row_scales(v.data, v.constants["d"], d_intercept, v.row["r"], histogram)
+    labelled = mlr_row_scales(v.data, v.constants["d"], d_intercept, histogram)
     return {"histogram": histogram, "n_labelled": labelled}
 
 
@@ -94,8 +93,7 @@ def visit(v: Visit) -> Mapping[str, Any]:
     order = np.random.default_rng(v.seed).permutation(v.n_rows)
     eta = np.float32(v.params["eta"])
     step = Step(v.constants["d"], v.constants["decay"], eta, np.float32(v.params["fit_intercept"]))
-    state = RowState(v.row["log_a"], v.row["r"])
-    return {"fit": mlr_visit(v.data, order, state, class_block(v), v.cell["lse"], step, work())}
+    return {"fit": mlr_visit(v.data, order, v.row["log_a"], class_block(v), v.cell["lse"], step, work())}
 
 
 def end_visit(v: Visit) -> Mapping[str, Any]:
@@ -196,7 +194,6 @@ class MLR:
         specs += [
             StateSpec("w_sum", "col", ("features",), f32, "sum of W over the block's classes"),
             StateSpec("w_bar", "shared", ("features",), f32, "mean of W over all classes"),
-            StateSpec("r", "row", ("rows",), f32, "what a unit step does to the row's own scores"),
             StateSpec("lse", "cell", ("rows", 2), f32, "(max, sum) of the stripe's scores", init=empty_lse),
         ]
         if problem.settings["polish"]:
@@ -228,11 +225,11 @@ class MLR:
 
     def start_pass(self, problem: Problem) -> Pass:
         params = {"fit_intercept": bool(problem.settings["fit_intercept"])}
-        return Pass("start", "rows", "start", writes=("r",), data=True, params=params)
+        return Pass("start", "rows", "start", data=True, params=params)
 
     def visit_pass(self, problem: Problem, eta: float) -> Pass:
         params = {"eta": eta, "fit_intercept": bool(problem.settings["fit_intercept"])}
-        reads, writes = (*BLOCK, "log_a", "r"), (*BLOCK, "w_sum", "lse")
+        reads, writes = (*BLOCK, "log_a"), (*BLOCK, "w_sum", "lse")
         return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
 
     def finish_pass(self, problem: Problem, exact: bool = False) -> Pass:

@@ -27,7 +27,7 @@ def feature_steps(problem: Problem) -> tuple[Float32Array, Float32Array]:
 
     d_j = (N / n_j)^(1/4) / s_j^2 with n_j the stored entries of feature j and s_j^2 the mean of their squares: rare
     features move further, and the unit a feature is measured in drops out. A feature is visited n_j times an
-    epoch, so each visit shrinks it by l2 N / n_j steps, and an epoch by l2 N.
+    epoch, so each visit shrinks it by l2 N / n_j steps (implicitly: by 1 / (1 + decay)), and an epoch by l2 N.
     """
     count = problem.feature_nnz.astype(np.float64)
     used = (count > 0) & (problem.feature_sumsq > 0)

@@ -37,7 +37,7 @@ class PanelSizes(NamedTuple):
 class PassCost(NamedTuple):
     n_tasks: int
     task_bytes: int
-    """Memory of the largest task: resident blocks, streamed blocks, scratch, panels in flight."""
+    """Memory of the largest task: resident blocks, streamed blocks, scratch."""
     state_read_bytes: int
     """If no block were still at its initial value and nothing were cached."""
     write_bytes: int
@@ -73,7 +73,7 @@ class Sizes:
         return self._stored[name]
 
 
-def pass_cost(pass_: Pass, sizes: Sizes, panels: PanelSizes, initial: frozenset[str] = frozenset()) -> PassCost:
+def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) -> PassCost:
     """Cost of one pass.
 
     Parameters
@@ -89,7 +89,7 @@ def pass_cost(pass_: Pass, sizes: Sizes, panels: PanelSizes, initial: frozenset[
         read += sizes.stored_bytes(name) * loads
         write += sizes.stored_bytes(name) * stores
     scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
-    return PassCost(n_tasks, task_bytes(pass_, sizes, panels), read, write, scans)
+    return PassCost(n_tasks, task_bytes(pass_, sizes), read, write, scans)
 
 
 def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
@@ -118,8 +118,8 @@ def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
     return n_tasks, {"row": 1, "col": 1, "cell": 1, "shared": n_tasks}
 
 
-def task_bytes(pass_: Pass, sizes: Sizes, panels: PanelSizes) -> int:
-    """Memory of the largest task of a pass."""
+def task_bytes(pass_: Pass, sizes: Sizes) -> int:
+    """Memory of the largest task of a pass, without its panels."""
     layout = sizes.layout
     stripe_blocks = max(np.diff(layout.stripe_bounds), default=1) if pass_.over == "tiles" else 1
     resident = 0
@@ -132,6 +132,9 @@ def task_bytes(pass_: Pass, sizes: Sizes, panels: PanelSizes) -> int:
     for scratch in pass_.scratch:
         shape = [dims[d] if isinstance(d, str) else d for d in scratch.dims]
         resident += math.prod(shape) * np.dtype(scratch.dtype).itemsize * int(stripe_blocks)
-    if pass_.over == "tiles" or pass_.data:
-        resident += PANELS_IN_FLIGHT * int(max(panels.bytes, default=0))
     return resident + CHUNK_BYTES
+
+
+def panels_bytes(panels: PanelSizes) -> int:
+    """Memory of the panels in flight in a process: however many tasks it runs, one computes at a time."""
+    return PANELS_IN_FLIGHT * int(max(panels.bytes, default=0))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from oocml.errors import DoesNotFit
-from oocml.models.protocol import Model, Pass, Problem
-from oocml.schedule.cost import PanelSizes, PassCost, Sizes, pass_cost, task_bytes
+from oocml.models.protocol import Model, Problem
+from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost, task_bytes
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
 
 MIB = 2**20
@@ -35,7 +35,7 @@ PREPARED_SHARE = 1.25
 
 UPDATES_PER_S = 1.5e9
 """A cautious kernel rate, used only to size tasks."""
-MIN_TASK_S, MAX_TASK_S = 0.1, 30.0
+MIN_TASK_S, MAX_TASK_S = 0.1, 1800.0
 PARALLEL_STRIPES = 4
 MIN_STRIPE_COLS = 32
 ROW_BLOCK_BYTES = 4 * MIB
@@ -67,6 +67,19 @@ class Plan:
     data_bytes: int
     disk_bytes: int
     """What the run may take on disk at its peak: all state at two stamps."""
+    disk_free_bytes: int | None = None
+    """Free where the plan was made, if someone looked."""
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where the disk has no room."""
+        if self.disk_free_bytes is None or self.disk_bytes <= self.disk_free_bytes:
+            return None
+        share = self.disk_free_bytes / self.disk_bytes
+        return (
+            f"the run needs {_mib(self.disk_bytes)} of disk, {_mib(self.disk_free_bytes)} are free here: use another "
+            f"disk, or keep about {share:.0%} of the features (min-count, hashing)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of ``oocml plan --json``."""
@@ -78,7 +91,8 @@ class Plan:
             "n_col_blocks": layout.n_col_blocks,
             "n_stripes": layout.n_stripes,
             "n_segments": layout.n_segments,
-            "fits": True,
+            "fits": self.advice is None,
+            "advice": self.advice,
             "traversal": "columns resident, rows streamed",
         }
 
@@ -114,17 +128,16 @@ def make_plan(
         Default: an eighth of ``memory``, the share of four workers with two tasks each; less where the processes
         themselves take so much that two workers would not fit.
     """
-    task_memory = task_memory or default_task_memory(memory, problem.n_features, int(panels.bytes.sum()))
-    layout = layout or choose_layout(model, problem, panels, task_memory, pins)
+    if layout is None:
+        layout, task_memory = _affordable_layout(model, problem, panels, memory, task_memory, pins)
+    task_memory = task_memory or task_shares(memory, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem)
-    passes = (*model.epoch_passes(problem), *model.other_passes(problem))
-    largest = max(task_bytes(pass_, sizes, panels) for pass_ in passes)
-    constants = CONSTANT_COPIES * 8 * problem.n_features
-    base, per_worker = (DRIVER_BYTES, WORKER_BYTES) if workers else (ALONE_BYTES, 0)
-    base += constants
+    largest = _largest_task(model, problem, layout)
+    driver, worker = process_bytes(problem, panels)
+    base, per_worker = (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
     n = max(workers, 1)
     at_once = TASKS_AT_ONCE if workers else 1
-    need = at_once * largest + constants + per_worker
+    need = at_once * largest + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
             f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)}: "
@@ -135,7 +148,7 @@ def make_plan(
     data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, sizes.specs))
     panel_cache = min(int(spare * CACHE_SHARE), int(data_bytes * PREPARED_SHARE))
     block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
-    epoch = [pass_cost(pass_, sizes, panels) for pass_ in model.epoch_passes(problem)]
+    epoch = [pass_cost(pass_, sizes) for pass_ in model.epoch_passes(problem)]
     return Plan(
         layout=layout,
         memory=memory,
@@ -155,17 +168,47 @@ def make_plan(
     )
 
 
-def default_task_memory(memory: int, n_features: int, data_bytes: int) -> int:
-    """The share of a task in ``memory`` with four workers, or with two in what their processes leave over.
+def process_bytes(problem: Problem, panels: PanelSizes) -> tuple[int, int]:
+    """Memory of the driver's side, and of each worker beside its tasks and caches."""
+    constants = CONSTANT_COPIES * 8 * problem.n_features
+    return DRIVER_BYTES + constants, WORKER_BYTES + constants + panels_bytes(panels)
 
-    A small dataset is left room in every worker's cache: it is read once per stripe.
+
+def task_shares(memory: int, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
+    """What a task may take of ``memory``: the usual share, and the most there is.
+
+    The usual share is that of four workers, or of two in what the processes themselves leave over. A small dataset
+    is left room in every worker's cache: it is read once per stripe. The most there is has one worker.
     """
-    constants = CONSTANT_COPIES * 8 * n_features
-    cache = int(data_bytes * PREPARED_SHARE / CACHE_SHARE) + MIB
-    left = memory - DRIVER_BYTES - constants - 2 * (WORKER_BYTES + constants)
+    driver, worker = process_bytes(problem, panels)
+    cache = int(panels.bytes.sum() * PREPARED_SHARE / CACHE_SHARE) + MIB
+    left = memory - driver - 2 * worker
     if cache <= left * SMALL_DATA_SHARE:
         left -= 2 * cache
-    return max(MIB, min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)))
+    alone = memory - driver - worker
+    return min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)), alone // TASKS_AT_ONCE
+
+
+def _affordable_layout(
+    model: Model, problem: Problem, panels: PanelSizes, memory: int, task_memory: int | None, pins: Pins
+) -> tuple[Layout, int]:
+    """The layout for the task memory given, or else for the first share of ``memory`` in which something fits."""
+    shares = (task_memory,) if task_memory else task_shares(memory, problem, panels)
+    for share in shares:
+        layout, need = choose_layout(model, problem, panels, share, pins)
+        if need <= share:
+            return layout, share
+    if task_memory:
+        raise DoesNotFit(
+            f"the smallest task needs {_mib(need)} but --task-memory is {_mib(task_memory)}; raise it, or use fewer "
+            "features (min-count, hashing)"
+        )
+    least = sum(process_bytes(problem, panels)) + TASKS_AT_ONCE * need + MIB
+    raise DoesNotFit(
+        f"the smallest task needs {_mib(need)}, two run at once, and the processes need "
+        f"{_mib(least - TASKS_AT_ONCE * need)}, but --memory is {_mib(memory)}; set --memory to {_mib(least)} or more, "
+        "or use fewer features (min-count, hashing)"
+    )
 
 
 def read_bytes(cost: PassCost, panel_cache: int, block_cache: int, data_bytes: int, model_bytes: int) -> int:
@@ -176,40 +219,43 @@ def read_bytes(cost: PassCost, panel_cache: int, block_cache: int, data_bytes: i
 
 def choose_layout(
     model: Model, problem: Problem, panels: PanelSizes, task_memory: int, pins: Pins = Pins()
-) -> Layout:
-    """Cut rows, columns and tasks; `DoesNotFit` names the task memory that would do."""
+) -> tuple[Layout, int]:
+    """Cut rows, columns and tasks so that the largest task takes at most ``task_memory``, if that can be.
+
+    Returns the layout and the bytes of its largest task, which exceed ``task_memory`` where even the narrowest
+    stripes do.
+    """
     n_cols = model.n_cols(problem)
     multiple, widest = model.block_cols
     if pins.col_blocks:
         stripes = even_bounds(n_cols, pins.col_blocks)
-        return _layout(model, problem, panels, task_memory, pins, stripes, stripes)
+        pinned = _layout(model, problem, panels, task_memory, pins, stripes, stripes)
+        return pinned, _largest_task(model, problem, pinned)
 
     def cut(width: int) -> Layout:
-        n_stripes = math.ceil(n_cols / width)
+        # equal widths but for the end: blocks are stored at the width of the widest
         blocks_per_stripe = math.ceil(width / widest)
-        stripes = even_bounds(n_cols, n_stripes, multiple)
-        cols = even_bounds(n_cols, (len(stripes) - 1) * blocks_per_stripe, multiple) if blocks_per_stripe > 1 else stripes
+        block = math.ceil(width / blocks_per_stripe / multiple) * multiple
+        cols = (*range(0, n_cols, block), n_cols)
+        stripes = (*cols[:-1:blocks_per_stripe], n_cols)
         return _layout(model, problem, panels, task_memory, pins, cols, stripes)
 
-    def need(layout: Layout) -> int:
-        sizes = Sizes(model.state(problem), layout, problem)
-        passes: tuple[Pass, ...] = (*model.epoch_passes(problem), *model.other_passes(problem))
-        return max(task_bytes(pass_, sizes, panels) for pass_ in passes)
+    def need(width: int) -> int:
+        return _largest_task(model, problem, cut(width))
 
     best = parallel_width(problem.nnz, n_cols, multiple)
-    if need(cut(best)) <= task_memory:
-        return cut(best)
-    low, high = 0, math.ceil(best / multiple)  # in units of `multiple`: low fits (0 is a sentinel), high does not
+    if need(best) <= task_memory:
+        return cut(best), need(best)
+    low, high = 1, math.ceil(best / multiple)  # in units of `multiple`; `high` does not fit
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if need(cut(middle * multiple)) <= task_memory else (low, middle)
-    if low == 0:
-        least = need(cut(min(multiple, n_cols)))
-        raise DoesNotFit(
-            f"the smallest task needs {_mib(least)} but --task-memory is {_mib(task_memory)}; set --memory to "
-            f"{_mib(4 * TASKS_AT_ONCE * least)} or more, or --task-memory to {_mib(least)}, or use fewer features (min-count, hashing)"
-        )
-    return cut(low * multiple)
+        low, high = (middle, high) if need(middle * multiple) <= task_memory else (low, middle)
+    return cut(low * multiple), need(low * multiple)
+
+
+def _largest_task(model: Model, problem: Problem, layout: Layout) -> int:
+    sizes = Sizes(model.state(problem), layout, problem)
+    return max(task_bytes(p, sizes) for p in (*model.epoch_passes(problem), *model.other_passes(problem)))
 
 
 def parallel_width(nnz: int, n_cols: int, multiple: int) -> int:

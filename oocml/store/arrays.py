@@ -24,8 +24,7 @@ Array = npt.NDArray[Any]
 MAX_STAMP = 2**62
 CHUNK_BYTES = 8 * 2**20
 """Chunks from 32 MiB up are always mapped afresh by malloc and read several times slower; 8 MiB is well below."""
-ROUND_ROWS = 1024
-"""Chunks of more rows hold a multiple of this, so that their bytes are a multiple of a page: direct I/O needs that."""
+PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,17 @@ class StoredArray:
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Whole rows of the block, as many as `CHUNK_BYTES` hold."""
+        """Whole rows of the block, about as many as `CHUNK_BYTES` hold."""
         if not self.block_shape:
             return ()
         row_bytes = max(1, math.prod(self.block_shape[1:]) * np.dtype(self.dtype).itemsize)
-        rows = max(1, min(self.block_shape[0], CHUNK_BYTES // row_bytes))
-        if rows < self.block_shape[0] and rows > ROUND_ROWS:
-            rows -= rows % ROUND_ROWS
-        return (rows, *(max(1, n) for n in self.block_shape[1:]))
+        rest = tuple(max(1, n) for n in self.block_shape[1:])
+        n_chunks = math.ceil(self.block_shape[0] * row_bytes / CHUNK_BYTES)
+        if n_chunks <= 1:
+            return (max(1, self.block_shape[0]), *rest)
+        # nearly equal chunks waste the least on padding; whole pages, because direct I/O needs them
+        round_rows = PAGE_BYTES // math.gcd(row_bytes, PAGE_BYTES)
+        return (math.ceil(self.block_shape[0] / n_chunks / round_rows) * round_rows, *rest)
 
     def stored_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes on disk of a block of ``shape``, padding included."""
