@@ -14,7 +14,8 @@ import numpy as np
 
 from oocml.kernels.exp import exp32
 from oocml.kernels.jit import jit
-from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, add_scores, score_row
+from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, PIECE, add_scores, longest_row, score_row
+from oocml.kernels.vectors import update_rows
 from oocml.types import Float32Array, Float64Array
 
 
@@ -35,21 +36,11 @@ class Solver(NamedTuple):
 
 @jit
 def scatter_row(rows, i, scale, E, c0, n, out):
-    """out[j, c0:c0 + n] += scale x_ij E for the features of row i, two at a time."""
-    # e=nonzero, j*=column, k=class of the chunk
-    indices, data = rows.indices, rows.data
-    e, stop = rows.indptr[i], rows.indptr[i + 1]
-    while e + 1 < stop:
-        j0, j1 = indices[e], indices[e + 1]
-        x0, x1 = scale * data[e], scale * data[e + 1]
-        for k in range(n):
-            out[j0, c0 + k] += x0 * E[k]
-            out[j1, c0 + k] += x1 * E[k]
-        e += 2
-    if e < stop:
-        j0, x0 = indices[e], scale * data[e]
-        for k in range(n):
-            out[j0, c0 + k] += x0 * E[k]
+    """out[j, c0:c0 + n] += scale[f] E[:n] for the features j of row i in order (f-th of the row)."""
+    # k0=first class of the piece
+    for k0 in range(_FIRST, n, PIECE):
+        piece = min(PIECE, n - k0)
+        update_rows(out, c0 + k0, piece, rows.indices, rows.indptr[i], rows.indptr[i + 1], None, scale, E, k0)
 
 
 @jit
@@ -58,15 +49,21 @@ def newton_gradient(rows, block, log_a, inverse_n, solver, work):
 
     Without L2, which `newton_begin` adds. ``work``: float32, (2, CHUNK).
     """
-    # i=row, e=nonzero, j=column, k=class of the chunk, S=scores then p (1 - p), E=t - p
+    # i=row, e=nonzero, f=nonzero of the row, k=class of the chunk, S=scores then p (1 - p), E=t - p
     S, E = work[0], work[1]
     n_classes = np.uint64(block.W.shape[1])
     intercept = np.uint64(block.W.shape[0])
     R, M = solver.residual, solver.diagonal
+    x, x2 = np.empty((2, longest_row(rows)), np.float32)
     for i in range(len(rows.indptr) - 1):
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
         if first == last:
             continue
+        f = 0
+        for e in range(rows.indptr[i], rows.indptr[i + 1]):
+            x[f] = rows.data[e] * inverse_n
+            x2[f] = x[f] * rows.data[e]
+            f += 1
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
             score_row(rows, i, block.W, block.intercept, c0, n, S)
@@ -78,12 +75,8 @@ def newton_gradient(rows, block, log_a, inverse_n, solver, work):
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
                     E[k] += rows.weight[i]
-            for e in range(rows.indptr[i], rows.indptr[i + 1]):
-                j, x = rows.indices[e], rows.data[e] * inverse_n
-                x2 = x * rows.data[e]
-                for k in range(n):
-                    R[j, c0 + k] += x * E[k]
-                    M[j, c0 + k] += x2 * S[k]
+            scatter_row(rows, i, x, E, c0, n, R)
+            scatter_row(rows, i, x2, S, c0, n, M)
             for k in range(n):
                 R[intercept, c0 + k] += inverse_n * E[k]
                 M[intercept, c0 + k] += inverse_n * S[k]
@@ -129,9 +122,10 @@ def newton_product(rows, block, log_a, inverse_n, solver, work):
             for k in range(n):
                 p = exp32(min(S[k] + log_a[i], _ZERO))
                 E[k] = p * (_ONE - p) * E[k]
-            scatter_row(rows, i, inverse_n, E, c0, n, solver.product)
+                E[k] *= inverse_n
+            scatter_row(rows, i, rows.data[rows.indptr[i] :], E, c0, n, solver.product)
             for k in range(n):
-                solver.product[np.uint64(intercept), c0 + k] += inverse_n * E[k]
+                solver.product[np.uint64(intercept), c0 + k] += E[k]
 
 
 @jit
