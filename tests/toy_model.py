@@ -6,6 +6,7 @@ the same time as a conflicting one changes the result.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ def initial_u(problem: Problem, bounds: Any) -> np.ndarray:
 
 def visit(v: Visit) -> Mapping[str, Any]:
     rows, X = v.data
+    time.sleep(v.params["sleep"])
     U, V = v.row["U"], v.col["V"]
     rng = np.random.default_rng(v.seed)
     for i in rng.permutation(v.n_rows):
@@ -56,7 +58,7 @@ class Toy:
     kernels = {"visit": Kernel(visit), "fold": Kernel(fold), "scale": Kernel(scale), "gather": Kernel(gather)}
 
     def defaults(self) -> Mapping[str, Any]:
-        return {"by": 0.5, "learning_rate": None}
+        return {"by": 0.5, "learning_rate": None, "sleep": 0.0}
 
     def check(self, problem: Problem) -> None:
         pass
@@ -83,9 +85,9 @@ class Toy:
         return panel.row_ids, np.ascontiguousarray(sums, np.float64)
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
-        both = ("U", "V", "L")
+        both, slow = ("U", "V", "L"), {"sleep": problem.settings["sleep"]}  # so that tests can kill what runs
         return (
-            Pass("visit", "tiles", "visit", reads=both, writes=("U", "V", "C", "L"), data=True),
+            Pass("visit", "tiles", "visit", reads=both, writes=("U", "V", "C", "L"), data=True, params=slow),
             Pass("fold", "rows", "fold", reads=("C",), writes=("R",)),
         )
 
