@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from oocml import api
-from oocml.engine.events import EpochDone, Event, RunDone, RunStarted, TaskDone
+from oocml.engine.events import EpochDone, Event, Monitor, RunDone, RunStarted, TaskDone
 from oocml.run import Run
 
 SPENT = ("kernel_s", "read_s", "write_s")
@@ -86,17 +86,27 @@ class Measured:
         return float(self.summary["objective"])
 
 
-def measure(data: str | Path, run: str | Path, settings: Mapping[str, Any], **options: Any) -> Measured:
+def measure(
+    data: str | Path,
+    run: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    also: Sequence[Monitor] = (),
+    **options: Any,
+) -> Measured:
     """Train DS-MLR or one of its out-of-core baselines once; a run already there is replaced.
 
     Parameters
     ----------
+    also
+        More monitors.
     options
         Of `oocml.train`: epochs, schedule, workers, memory, valid ...
     """
     recorder = Recorder()
+    monitors = [recorder, *also]
     done = api.train(
-        "mlr", str(data), str(run), settings=settings, overwrite=True, monitors=[recorder], **options
+        "mlr", str(data), str(run), settings=settings, overwrite=True, monitors=monitors, **options
     )
     return Measured(done, recorder, done.summary())
 
