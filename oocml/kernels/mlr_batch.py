@@ -32,7 +32,7 @@ def class_gradients(rows, block, log_a, cap, inverse_n, G, values, work):
         Values are added to it.
     work : float32, shape (2, CHUNK)
     """
-    # i=row, k=class of the chunk, c0=first class of the chunk, S=scores, E=exp(score + log a) - t
+    # i=row, k=class of the chunk, c0=first class of the chunk, S=scores, E=(exp(score + log a) - t) / N
     S, E = work[0], work[1]
     n_classes = np.uint64(block.W.shape[1])
     intercept = np.uint64(block.W.shape[0])
@@ -51,9 +51,10 @@ def class_gradients(rows, block, log_a, cap, inverse_n, G, values, work):
                 if 0 <= k < np.int64(n):
                     E[k] -= rows.weight[i]
                     values[c0 + np.uint64(k)] -= np.float64(inverse_n * rows.weight[i] * S[k])
-            scatter_row(rows, i, inverse_n, E, c0, n, G)
             for k in range(n):
-                G[intercept, c0 + k] += inverse_n * E[k]
+                E[k] *= inverse_n
+                G[intercept, c0 + k] += E[k]
+            scatter_row(rows, i, rows.data[rows.indptr[i] :], E, c0, n, G)
 
 
 @jit
