@@ -33,9 +33,9 @@ from oocml.types import Csr, Int32Array
 if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 """Text turned into one batch of rows."""
-BLOCK_WORDS = 1 << 14
+BLOCK_WORDS = 1 << 15
 """Distinct words to expect in it; a wrong guess costs a little time."""
 MAX_CLASSES = 1 << 22
 FIRST_BYTES = 1 << 20
