@@ -199,7 +199,7 @@ def settled(v: Visit) -> bool:
     return not v.scratch["active"].any()
 
 
-KERNELS: Mapping[str, Kernel] = {"lc": Kernel(visit, end_sweep, settled)}
+KERNELS: Mapping[str, Kernel] = {"lc": Kernel(visit, end_sweep, settled=settled)}
 
 
 def lc_pass(problem: Problem, n_labelled: int) -> Pass:
