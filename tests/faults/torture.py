@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +71,10 @@ class Driver:
     """A driver in a process of its own."""
 
     def __init__(self, folder: Path, **arguments: Any) -> None:
-        self.errors = open(folder / "errors.txt", "w+")  # noqa: SIM115
-        self.process = psutil.Popen(
-            [sys.executable, "-m", "tests.faults.child", json.dumps(arguments)],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=self.errors,
-        )
+        self.errors = folder / "errors.txt"
+        command = [sys.executable, "-m", "tests.faults.child", json.dumps(arguments)]
+        with open(self.errors, "w") as errors:
+            self.process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
 
     @property
     def alive(self) -> bool:
@@ -110,8 +106,7 @@ class Driver:
     def failure(self) -> str | None:
         """What it said if it failed."""
         code = self.process.wait()
-        self.errors.seek(0)
-        text = self.errors.read().strip()
+        text = self.errors.read_text().strip()
         return text or f"exit code {code}" if code else None
 
 
@@ -240,16 +235,6 @@ def _next_driver(job: Job, out: Path, rng: random.Random) -> Driver:
     return Driver(job.folder, verb="train", **job.train(out, schedule=schedule, workers=workers))
 
 
-@contextlib.contextmanager
-def _folder(given: str | None) -> Iterator[Path]:
-    if given is not None:
-        Path(given).mkdir(parents=True, exist_ok=True)
-        yield Path(given)
-        return
-    with tempfile.TemporaryDirectory(prefix="oocml-torture-") as folder:
-        yield Path(folder)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -266,15 +251,15 @@ def main() -> None:
     parser.add_argument("--col-blocks", type=int)
     parser.add_argument("--every", type=float, default=1.0, help="mean seconds between kills")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help="where to work (default: a temporary folder)")
+    parser.add_argument("--folder", help="where to work (default: with temporary files)")
     given = parser.parse_args()
-    with _folder(given.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix="oocml-torture-", dir=given.folder) as folder:
         options = {
             name: getattr(given, name) for name in ("memory", "task_memory", "row_blocks", "col_blocks")
         }
         model = load_model(given.model)
         options["settings"] = parse_settings(given.settings, model.defaults(), model.name)
-        job = Job(given.model, given.data, folder, given.epochs, options)
+        job = Job(given.model, given.data, Path(folder), given.epochs, options)
         kill = kill_workers if given.who == "workers" else kill_drivers
         pace = {"every_s": given.every} if given.who == "workers" else {"within_s": 2 * given.every}
         print(f"seed {given.seed}", flush=True)
