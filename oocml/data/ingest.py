@@ -21,6 +21,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
+
 from oocml.config import parse_size
 from oocml.data import transforms
 from oocml.data.dataset import Dataset
@@ -111,7 +113,7 @@ def ingest(
     out = os.path.abspath(out)
     train = _open_like(like, transform, n_cols)
     kind = transforms.check_kind(transform or "none")
-    limits = Limits(_worker_count(memory, workers), client)
+    limits = _limits(memory, workers, client)
     work = partial_of(out)
     options = {**default_options(format, train, str(work)), **options}
     make_reader(format, options)
@@ -167,10 +169,11 @@ def _open_like(
     return train
 
 
-def _worker_count(memory: int | str | None, workers: int | None) -> int:
+def _limits(memory: int | str | None, workers: int | None, client: Any) -> Limits:
+    """As many workers as asked for (or CPUs) and as fit the memory given (or free)."""
     wanted = workers or os.cpu_count() or 1
     if memory is None:
-        return wanted
+        return Limits(wanted, psutil.virtual_memory().available, client)
     memory = parse_size(memory)
     fit = (memory - BASE_BYTES) // WORKER_BYTES
     if fit < 1:
@@ -178,7 +181,7 @@ def _worker_count(memory: int | str | None, workers: int | None) -> int:
         raise DoesNotFit(
             f"ingest needs {need} MiB of memory, {memory >> 20} MiB given; raise --memory to {need}MiB"
         )
-    return min(wanted, fit)
+    return Limits(min(wanted, fit), memory, client)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -42,6 +42,7 @@ from oocml.data.writer import DatasetWriter
 from oocml.errors import DoesNotFit, InputError
 
 MIN_PART_BYTES, MAX_PART_BYTES = 4 << 20, 32 << 20
+COLUMN_BYTES = 24
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage ("read", "fit", "write"), what is done and the total, in bytes of source or rows."""
@@ -52,6 +53,8 @@ class Limits:
     """What an ingest may use; decides nothing about the bytes of the dataset."""
 
     workers: int
+    memory: int
+    """Bytes for everything, also for what grows with the number of columns."""
     client: Any = None
     """A Dask client whose workers see the same paths; tasks then run there."""
 
@@ -172,6 +175,7 @@ class IngestRun:
         reader = make_reader(self.job.format, self.job.options)
         facts = PartFacts(self.job, len(records))
         schema = checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)
+        self._check_memory(schema.n_cols)
         for part in self.parts:
             for what, mapping in (("cols", schema.column_map), ("labels", schema.label_map)):
                 values = mapping(part.index)
@@ -224,6 +228,15 @@ class IngestRun:
         for path, before in zip(self.paths, known, strict=True):
             if fingerprint(path) != before:
                 raise InputError(f"{path} changed while it was read; ingest it again")
+
+    def _check_memory(self, n_cols: int) -> None:
+        """Counts and sums of squares per column are held in memory, and the transform's values."""
+        need = COLUMN_BYTES * n_cols
+        if need > self.limits.memory:
+            raise DoesNotFit(
+                f"{self.paths[0]} has {n_cols} columns, whose counts need {need >> 20} MiB of memory, "
+                f"{self.limits.memory >> 20} MiB given; raise --memory, or renumber or hash the features"
+            )
 
     def _check_disk(self, n_bytes: int) -> None:
         free = shutil.disk_usage(self.work).free

@@ -126,14 +126,15 @@ def text_parts(paths: Sequence[str], part_bytes: int) -> list[Part]:
     return parts
 
 
-def iter_blocks(part: Part, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """The lines of a part, in blocks of about ``block_bytes``.
+def iter_blocks(part: Part, block_bytes: int | None = None) -> Iterator[Block]:
+    """The lines of a part, in blocks of about ``block_bytes`` (default: `BLOCK_BYTES`).
 
     Raises
     ------
     InputError
         The file is damaged, cut short, or no text.
     """
+    block_bytes = block_bytes or BLOCK_BYTES
     with open_stream(part.path) as file:
         position = part.lo
         if part.lo:

@@ -333,6 +333,12 @@ def test_too_little_memory_is_refused_with_what_would_do(tmp_path):
         ingest("libsvm", put(tmp_path / "x", "1 1:1\n"), tmp_path / "x.zarr", memory="100MiB")
 
 
+def test_columns_that_do_not_fit_the_memory_are_refused(tmp_path):
+    path = put(tmp_path / "x", "1 1:1\n1 2147483647:1\n")
+    with pytest.raises(DoesNotFit, match="2147483647 columns, whose counts need 49151 MiB"):
+        ingest("libsvm", path, tmp_path / "x.zarr", memory="1GiB")
+
+
 def test_an_existing_dataset_is_kept_until_the_new_one_is_whole(tmp_path):
     path = put(tmp_path / "x", "1 1:1\n")
     ingest("libsvm", path, tmp_path / "x.zarr")
