@@ -75,9 +75,11 @@ class BufferPool:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
-    """An uninitialised array whose memory starts at a page, outside any pool."""
+    """An uninitialised array outside any pool; page-aligned if it has a MiB or more."""
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(n_bytes, 1)), np.uint8, n_bytes).view(dtype).reshape(shape)
+    if n_bytes < POOLED_BYTES:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8, n_bytes).view(dtype).reshape(shape)
 
 
 def _map_of(array: Any) -> mmap.mmap | None:
