@@ -59,11 +59,10 @@ def newton_gradient(rows, block, log_a, inverse_n, solver, work):
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
         if first == last:
             continue
-        f = 0
-        for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            x[f] = rows.data[e] * inverse_n
-            x2[f] = x[f] * rows.data[e]
-            f += 1
+        start = rows.indptr[i]
+        for f in range(rows.indptr[i + 1] - start):
+            x[f] = rows.data[start + f] * inverse_n
+            x2[f] = x[f] * rows.data[start + f]
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
             score_row(rows, i, block.W, block.intercept, c0, n, S)

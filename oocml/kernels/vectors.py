@@ -1,8 +1,8 @@
-"""Two vector loops over the features of one sparse row, written as LLVM vectors of 16 floats.
+"""Two vector loops over the features of one sparse row, written as LLVM vectors of 8 floats.
 
 A row touches a few dozen short pieces of a large matrix. A loop over such a piece that the compiler vectorises by
 itself spends most of its time on entry checks and remainders, and keeps its sums in memory; here the sums of up to
-128 classes stay in registers for the whole row, and the end of a piece is masked. Measured on NEWS20 with 20 classes
+64 classes stay in registers for the whole row, and the end of a piece is masked. Measured on NEWS20 with 20 classes
 the visit runs about twice as fast this way (``docs/design.md``).
 
 Vectors wider than the machine's are split by LLVM, so the code is portable.
@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+LANES = 8
 WIDEST = 8
 """Vectors held at a time."""
 PIECE = LANES * WIDEST
@@ -157,9 +157,9 @@ class _Arguments:
 @intrinsic  # type: ignore[misc]
 def add_rows(
     typingctx: Any, out: Any, k0: Any, n: Any, W: Any, c0: Any, indices: Any, data: Any, start: Any, stop: Any
-) -> Any:  # noqa: E501
+) -> Any:
     """out[k0 : k0 + n] += sum_e data[e] W[indices[e], c0 : c0 + n] for e in [start, stop); 1 <= n <= PIECE."""
-    del typingctx
+    del typingctx, k0, n, c0, start, stop
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a = _Arguments(context, builder, signature, args)
@@ -198,12 +198,12 @@ def update_rows(
     scale: Any,
     E: Any,
     k0: Any,
-) -> Any:  # noqa: E501
+) -> Any:
     """W[indices[e], c0 : c0 + n] = keep[f] W[...] + scale[f] E[k0 : k0 + n], f = e - start, for e in [start, stop).
 
     1 <= n <= PIECE; indices are distinct. ``keep`` may be None: 1.
     """
-    del typingctx
+    del typingctx, c0, n, start, stop, k0
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a = _Arguments(context, builder, signature, args)
