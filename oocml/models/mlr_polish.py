@@ -143,7 +143,7 @@ def apply(v: Visit) -> Mapping[str, Any]:
 
 
 KERNELS: Mapping[str, Kernel] = {
-    "newton": Kernel(newton, end_newton, settled),
+    "newton": Kernel(newton, end_sweep=end_newton, settled=settled),
     "choose": Kernel(choose),
     "newton_mean": Kernel(mean),
     "take": Kernel(take),
