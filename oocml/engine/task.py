@@ -55,6 +55,9 @@ class TaskWork:
         cols = {q: self._load("col", q) for q in self.task.cols}
         scratch = {q: self._scratch(q) for q in self.task.cols}
         with self._computing():
+            if self.kernel.begin is not None and self.task.opening:
+                for q in self.task.cols:
+                    self._call(self.kernel.begin, self._visit(q=q, col=cols[q], scratch=scratch[q], last=False))
             sweep, last_sweep = 0, self.pass_.sweeps - 1
             while not self._sweep(cols, scratch, sweep, sweep == last_sweep):
                 sweep += 1

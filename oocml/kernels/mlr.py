@@ -165,7 +165,7 @@ def implicit_residual(z, q, t):
 
 
 @jit
-def mlr_visit(rows, order, log_a, block, lse, step, work):
+def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
     """One pass of rows over a block of classes: score, update, and merge the scores after the row's own update.
 
     Both the loss of the row and the L2 term are stepped implicitly, so that no step overshoots: the weights of
@@ -178,6 +178,8 @@ def mlr_visit(rows, order, log_a, block, lse, step, work):
         Sequence in which rows are visited.
     log_a : float32, shape (n_rows,)
         Minus the log-sum-exp of each row's scores, as of the last epoch.
+    w_taken : float32, shape (n_features,) or (0,)
+        What was taken out of every class's weights since then, if anything was.
     lse : float32, shape (n_rows, 2)
         Log-sum-exp of each row's scores so far, as (maximum, sum).
     work : float32, shape (2, CHUNK)
@@ -202,23 +204,26 @@ def mlr_visit(rows, order, log_a, block, lse, step, work):
         following = order[ii + 1] if ii + 1 < len(order) else np.int64(-1)
         f = 0
         r = step.d_intercept
+        b = log_a[i]
         for e in range(rows.indptr[i], rows.indptr[i + 1]):
             j = rows.indices[e]
             keep[f] = _ONE / (_ONE + eta * step.decay[j])
             scale[f] = keep[f] * step.d[j] * rows.data[e]
             r += scale[f] * rows.data[e]
+            if len(w_taken):
+                b += w_taken[j] * rows.data[e]
             f += 1
         q = eta * r
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
             score_row(rows, i, block.W, block.intercept, c0, n, S)
             for k in range(n):
-                p = exp32(min(S[k] + log_a[i], _ZERO))
+                p = exp32(min(S[k] + b, _ZERO))
                 E[k] = -eta * p / (_ONE + q * p)
             for label in rows.labels[first:last]:
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
-                    E[k] = eta * implicit_residual(S[k] + log_a[i], q, t)
+                    E[k] = eta * implicit_residual(S[k] + b, q, t)
             for k in range(n):
                 S[k] += r * E[k]
             for label in rows.labels[first:last]:

@@ -6,8 +6,8 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     visit    tiles  every (row block, class block): fused score, update, log-sum-exp part per (row block, stripe)
     finish   rows   log a from the parts
 
-and a segment of epochs ends with the class means taken out of W (the loss doesn't change, L2 falls), Newton passes
-if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton: ``mlr_polish``.
+The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls). A segment
+ends with Newton passes if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton: ``mlr_polish``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ LOG_A = ("exact", "stochastic")
 STOCHASTIC_RATE = 0.5
 """Step of log a under ``log_a = "stochastic"``; 1 would be a Newton step."""
 BLOCK = ("W", "intercept")
+NOTHING = np.zeros(0, np.float32)
 
 
 def empty_lse(problem: Problem, bounds: Any) -> Array:
@@ -93,7 +94,15 @@ def visit(v: Visit) -> Mapping[str, Any]:
     order = np.random.default_rng(v.seed).permutation(v.n_rows)
     eta = np.float32(v.params["eta"])
     step = Step(v.constants["d"], v.constants["decay"], eta, np.float32(v.params["fit_intercept"]))
-    return {"fit": mlr_visit(v.data, order, v.row["log_a"], class_block(v), v.cell["lse"], step, work())}
+    taken = v.shared["w_bar"] if v.params["center"] else NOTHING
+    return {
+        "fit": mlr_visit(v.data, order, v.row["log_a"], taken, class_block(v), v.cell["lse"], step, work())
+    }
+
+
+def begin_visit(v: Visit) -> None:
+    if v.params["center"]:
+        mlr_center(v.col["W"], v.shared["w_bar"])
 
 
 def end_visit(v: Visit) -> Mapping[str, Any]:
@@ -124,7 +133,7 @@ class MLR:
     block_cols = (16, 1024)
     kernels: Mapping[str, Kernel] = {
         "start": Kernel(start),
-        "visit": Kernel(visit, end_visit),
+        "visit": Kernel(visit, end_visit, begin_visit),
         "finish": Kernel(finish),
         "mean": Kernel(mean),
         "center": Kernel(center),
@@ -220,16 +229,24 @@ class MLR:
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
         if problem.settings["solver"] in BATCH_SOLVERS:
             return BATCH_SOLVERS[problem.settings["solver"]].other_passes(problem)  # type: ignore[no-any-return]
-        common = (self.start_pass(problem), *self.center_passes(problem), self.scores_pass())
-        return common + (mlr_polish.passes(problem) if problem.settings["polish"] else ())
+        common = (
+            self.start_pass(problem),
+            self.mean_pass(problem),
+            self.visit_pass(problem, 0.0, True),
+            self.scores_pass(),
+        )
+        return common + (
+            (self.center_pass(), *mlr_polish.passes(problem)) if problem.settings["polish"] else ()
+        )
 
     def start_pass(self, problem: Problem) -> Pass:
         params = {"fit_intercept": bool(problem.settings["fit_intercept"])}
         return Pass("start", "rows", "start", data=True, params=params)
 
-    def visit_pass(self, problem: Problem, eta: float) -> Pass:
-        params = {"eta": eta, "fit_intercept": bool(problem.settings["fit_intercept"])}
-        reads, writes = (*BLOCK, "log_a"), (*BLOCK, "w_sum", "lse")
+    def visit_pass(self, problem: Problem, eta: float, center: bool = False) -> Pass:
+        """The visits of an epoch; with ``center`` each block first loses the class means of the epoch before."""
+        params = {"eta": eta, "center": center, "fit_intercept": bool(problem.settings["fit_intercept"])}
+        reads, writes = (*BLOCK, "log_a", *(("w_bar",) if center else ())), (*BLOCK, "w_sum", "lse")
         return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
 
     def finish_pass(self, problem: Problem, exact: bool = False) -> Pass:
@@ -237,12 +254,12 @@ class MLR:
         params = {"rate": STOCHASTIC_RATE if stochastic else 0.0}
         return Pass("finish", "rows", "finish", reads=("lse", "log_a"), writes=("log_a",), params=params)
 
-    def center_passes(self, problem: Problem) -> tuple[Pass, Pass]:
+    def mean_pass(self, problem: Problem) -> Pass:
         params = {"n_classes": n_classes(problem)}
-        return (
-            Pass("mean", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params),
-            Pass("center", "cols", "center", reads=("W", "w_bar"), writes=("W",)),
-        )
+        return Pass("mean", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params)
+
+    def center_pass(self) -> Pass:
+        return Pass("center", "cols", "center", reads=("W", "w_bar"), writes=("W",))
 
     def scores_pass(self) -> Pass:
         return Pass("scores", "tiles", "scores", reads=BLOCK, writes=("lse",), data=True)
@@ -263,24 +280,28 @@ class MLR:
             for epoch in range(n_epochs):
                 number += 1
                 eta = learning_rate(problem, epoch, n_epochs, loss if number > 1 else None) / scale
-                visited = yield self.visit_pass(problem, eta)
+                # the loss doesn't know the class means, L2 does: take them out before the last, small steps
+                center = 0 < epoch == n_epochs - 1
+                if center:
+                    yield self.mean_pass(problem)
+                visited = yield self.visit_pass(problem, eta, center)
                 finished = yield self.finish_pass(problem)
                 loss = (float(finished["lse"]) - float(visited["fit"])) / n_labelled
                 objective = loss + problem.settings["l2"] / 2 * float(visited["squares"])
                 verdict = yield Epoch(number, objective, extra={"loss": loss, "eta": eta * scale})
                 if verdict.stop:
                     break
-            loss = yield from self.finish_segment(problem, n_labelled)
+            loss = yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
 
-    def finish_segment(self, problem: Problem, n_labelled: int) -> Generator[Any, Any, float]:
-        """End as a whole training does; returns the exact mean loss."""
-        mean_pass, center_pass = self.center_passes(problem)
-        yield mean_pass
-        centered = yield center_pass
+    def finish_segment(self, problem: Problem, n_labelled: int, squares: float) -> Generator[Any, Any, float]:
+        """End as a whole training does; returns the exact mean loss. ``squares`` is the sum of W^2."""
+        if problem.settings["polish"]:  # Newton steps stall on what the last epoch added to the class means
+            yield self.mean_pass(problem)
+            squares = float((yield self.center_pass())["squares"])
         scored = yield self.scores_pass()
         finished = yield self.finish_pass(problem, exact=True)
         loss = (float(finished["lse"]) - float(scored["fit"])) / n_labelled
-        objective = loss + problem.settings["l2"] / 2 * float(centered["squares"])
+        objective = loss + problem.settings["l2"] / 2 * squares
         extra = {"loss": loss}
         if problem.settings["polish"]:
             loss, objective, passes = yield from mlr_polish.tours(problem, n_labelled)

@@ -66,6 +66,16 @@ def solver(v: Visit) -> Solver:
     return Solver(v.col["V"], v.col["v0"], *(v.scratch[name] for name in names))
 
 
+def move(v: Visit) -> Mapping[str, Any]:
+    """Take the step that the tour before chose, class means left out; V then starts again from 0."""
+    step = np.float32(v.params["step"])
+    squares = newton_move(v.col["W"], v.col["V"], v.shared["v_bar"], step)
+    v.col["intercept"][:] += step * (v.col["v0"] - np.float32(v.params["v0_mean"]))
+    v.col["V"][:] = 0
+    v.col["v0"][:] = 0
+    return {"squares": squares}
+
+
 def newton(v: Visit) -> Mapping[str, Any] | None:
     block = ClassBlock(v.col["W"], v.col["intercept"], v.cols.lo)
     log_a, inverse_n = v.row["log_a"], np.float32(1 / v.params["n_labelled"])
@@ -75,15 +85,6 @@ def newton(v: Visit) -> Mapping[str, Any] | None:
         fit, fit_step = newton_line(v.data, block, solver(v), steps, v.cell["line"], work)
         return {"fit": fit, "fit_step": fit_step}
     if v.sweep == 0:
-        if not v.scratch["moved"][0]:
-            # the step the last tour chose; V then starts again from 0
-            newton_move(v.col["W"], v.col["V"], v.shared["v_bar"], np.float32(v.params["step"]))
-            v.col["intercept"][:] += np.float32(v.params["step"]) * (
-                v.col["v0"] - np.float32(v.params["v0_mean"])
-            )
-            v.col["V"][:] = 0
-            v.col["v0"][:] = 0
-            v.scratch["moved"][0] = 1
         newton_gradient(v.data, block, log_a, inverse_n, solver(v), work)
     else:
         newton_product(v.data, block, log_a, inverse_n, solver(v), work)
@@ -132,22 +133,12 @@ def take(v: Visit) -> None:
     v.row["log_a"][labelled] = v.params["step"] * mean_u - (m[labelled] + np.log(s[labelled]))
 
 
-def apply(v: Visit) -> Mapping[str, Any]:
-    """The last tour's step; without a next tour nothing else would take it."""
-    step = np.float32(v.params["step"])
-    squares = newton_move(v.col["W"], v.col["V"], v.shared["v_bar"], step)
-    v.col["intercept"][:] += step * (v.col["v0"] - np.float32(v.params["v0_mean"]))
-    v.col["V"][:] = 0
-    v.col["v0"][:] = 0
-    return {"squares": squares}
-
-
 KERNELS: Mapping[str, Kernel] = {
-    "newton": Kernel(newton, end_sweep=end_newton, settled=settled),
+    "newton": Kernel(newton, end_sweep=end_newton, begin=move, settled=settled),
     "choose": Kernel(choose),
     "newton_mean": Kernel(mean),
     "take": Kernel(take),
-    "apply": Kernel(apply),
+    "move": Kernel(move),
 }
 
 
@@ -161,7 +152,7 @@ def newton_pass(problem: Problem, n_labelled: int, mu: float, step: float, v0_me
         writes=("W", "intercept", "V", "v0", "v_sum", "line"),
         data=True,
         sweeps=CG_STEPS + 2,
-        scratch=(*arrays, Scratch("norms", ("cols", 2), "float64"), Scratch("moved", (1,))),
+        scratch=(*arrays, Scratch("norms", ("cols", 2), "float64")),
         params={
             "l2": problem.settings["l2"],
             "fit_intercept": bool(problem.settings["fit_intercept"]),
@@ -183,15 +174,16 @@ def row_passes(problem: Problem, chosen: int = 0) -> tuple[Pass, Pass, Pass]:
     )
 
 
-def apply_pass(step: float, v0_mean: float) -> Pass:
+def move_pass(step: float, v0_mean: float) -> Pass:
+    """The last tour's step; without a next tour nothing else would take it."""
     both = ("W", "intercept", "V", "v0")
     params = {"step": step, "v0_mean": v0_mean}
-    return Pass("apply", "cols", "apply", reads=(*both, "v_bar"), writes=both, params=params)
+    return Pass("move", "cols", "move", reads=(*both, "v_bar"), writes=both, params=params)
 
 
 def passes(problem: Problem) -> tuple[Pass, ...]:
     """Every pass of a tour, for the plan."""
-    return newton_pass(problem, 1, 0.0, 0.0, 0.0), *row_passes(problem), apply_pass(0.0, 0.0)
+    return newton_pass(problem, 1, 0.0, 0.0, 0.0), *row_passes(problem), move_pass(0.0, 0.0)
 
 
 def damping(mu: float, step: float) -> float:
@@ -226,5 +218,5 @@ def tours(problem: Problem, n_labelled: int) -> Generator[Any, Any, tuple[float,
         count += 1
         if gain < ENOUGH * abs(float(objectives[chosen])):
             break
-    applied = yield apply_pass(step, v0_mean)
-    return loss, loss + l2 / 2 * float(applied["squares"]), count
+    moved = yield move_pass(step, v0_mean)
+    return loss, loss + l2 / 2 * float(moved["squares"]), count

@@ -170,6 +170,8 @@ class Kernel(NamedTuple):
     """Called for every panel of the task's rows x every column block of its stripe."""
     end_sweep: Callable[[Visit], Parts | None] | None = None
     """Called per column block when it has seen all rows, once a sweep, without data (parts of all sweeps add up)."""
+    begin: Callable[[Visit], Parts | None] | None = None
+    """Called per column block before it sees its first row of a "tiles" pass, without data."""
     settled: Callable[[Visit], bool] | None = None
     """Asked per column block after each sweep but the last two: if all say yes, the task jumps to its last sweep."""
 

@@ -29,6 +29,8 @@ class Task(NamedTuple):
     """Column blocks, all of one stripe unless the pass is over "cols" or "once"."""
     stripe: int
     """The stripe, or -1."""
+    opening: bool = True
+    """Whether its columns have seen no row of the pass when it begins."""
     closing: bool = True
     """Whether its columns will have seen all rows of the pass when it ends."""
 
@@ -95,10 +97,12 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
     if any(specs[name].kind == "shared" and not specs[name].merge for name in pass_.writes):
         # every task writes the one block of that array: they take turns
         rectangles = [[rectangle] for sub_epoch in rectangles for rectangle in sub_epoch]
-    last = {rectangle[1:]: rectangle for sub_epoch in rectangles for rectangle in sub_epoch}
+    in_order = [rectangle for sub_epoch in rectangles for rectangle in sub_epoch]
+    first = {rectangle[1:]: rectangle for rectangle in reversed(in_order)}
+    last = {rectangle[1:]: rectangle for rectangle in in_order}
     numbers = iter(range(sum(map(len, rectangles))))
     return [
-        [Task(next(numbers), *rectangle, closing=last[rectangle[1:]] is rectangle) for rectangle in sub_epoch]
+        [Task(next(numbers), *r, opening=first[r[1:]] is r, closing=last[r[1:]] is r) for r in sub_epoch]
         for sub_epoch in rectangles
     ]
 

@@ -63,7 +63,7 @@ def run_visit(rows, order, W, c, log_a, d, decay, eta, d_intercept, bounds):
     lse, fit, blocks = empty_lse(len(log_a)), 0.0, []
     for lo, hi in pairwise(bounds):
         block = ClassBlock(W[:, lo:hi].astype(f32, order="C"), c[lo:hi].astype(f32), lo)
-        fit += mlr_visit(rows, order, log_a.astype(f32), block, lse, step, work())
+        fit += mlr_visit(rows, order, log_a.astype(f32), np.zeros(0, f32), block, lse, step, work())
         blocks.append(block)
     return np.hstack([b.W for b in blocks]), np.concatenate([b.intercept for b in blocks]), lse, fit
 

@@ -153,6 +153,8 @@ class InMemory:
         else:
             for q in range(len(self.cols)):
                 sweep = 0
+                if kernel.begin is not None:
+                    add(call(kernel.begin, q=q))
                 while sweep < pass_.sweeps:
                     for p in range(len(self.rows)):
                         add(call(kernel.visit, p=p, q=q, sweep=sweep))
