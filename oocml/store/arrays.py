@@ -47,9 +47,12 @@ class StoredArray:
         n_chunks = math.ceil(self.block_shape[0] * row_bytes / CHUNK_BYTES)
         if n_chunks <= 1:
             return (max(1, self.block_shape[0]), *rest)
-        # nearly equal chunks waste the least on padding; whole pages, because direct I/O needs them
+        # nearly equal chunks waste the least on padding; whole pages where that adds little: direct I/O needs them
+        rows = math.ceil(self.block_shape[0] / n_chunks)
         round_rows = PAGE_BYTES // math.gcd(row_bytes, PAGE_BYTES)
-        return (math.ceil(self.block_shape[0] / n_chunks / round_rows) * round_rows, *rest)
+        if round_rows * row_bytes <= CHUNK_BYTES // 8:
+            rows = math.ceil(rows / round_rows) * round_rows
+        return (rows, *rest)
 
     def stored_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes on disk of a block of ``shape``, padding included."""
