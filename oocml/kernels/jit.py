@@ -10,3 +10,11 @@ from numba import njit
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
+
+
+def warm_up() -> None:
+    """Load what numba loads before its first call in a process (half a second), so that no task has to wait for it."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
