@@ -28,34 +28,9 @@ from oocml.store.buffers import BufferPool
 from oocml.store.cache import PinnedCache
 from tests.engine.faulty_disk import Killed
 from tests.engine.toys import OTHER, TOY, ToyRun
+from tests.store.memory import MemoryChunks
 
 Put = tuple[str, bytes]
-
-
-class MemoryChunks:
-    """A write-once disk in memory."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def read_into(self, key: str, buffer: memoryview) -> None:
-        if len(self.files.get(key, b"")) != len(buffer):
-            raise DamagedStore(f"no {key}")
-        buffer[:] = self.files[key]
-
-    def put(self, key: str, buffer: memoryview | bytes) -> None:
-        found = self.files.setdefault(key, bytes(buffer))
-        assert found == bytes(buffer), f"{key} was written twice, differently"
-
-    def delete(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self.files.pop(key, None)
-
-    def sweep(self, live: dict[str, set[str]]) -> int:
-        named = set().union(*live.values())
-        orphans = [key for key in self.files if key not in named]
-        self.delete(orphans)
-        return len(orphans)
 
 
 class HeldBack:
