@@ -255,6 +255,8 @@ class DatasetWriter:
             self._lock.release()
 
     def _appear(self) -> None:
+        for stray in self._store.rglob("*.partial"):  # of a chunk whose writer was killed before its rename
+            stray.unlink()
         aside = self.partial / "replaced"
         if os.path.exists(self.path):
             check_target(self.path, overwrite=self.overwrite)

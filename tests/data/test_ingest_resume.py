@@ -54,7 +54,7 @@ ARGUMENTS = {"workers": 1, "panel_bytes": 2000, "transform": "tfidf"}
 @pytest.fixture
 def undisturbed(tmp_path, small):
     """Source, the bytes of its dataset, and how many operations an ingest takes."""
-    source = put(tmp_path / "x.svm", lines(120))
+    source = put(tmp_path / "x.svm", lines(60))
     with pytest.MonkeyPatch.context() as patch:
         fault = FaultAt(1 << 30)
         inject(patch, fault)
@@ -64,8 +64,8 @@ def undisturbed(tmp_path, small):
 
 def test_stopped_at_any_operation_it_ends_with_the_same_bytes(tmp_path, undisturbed):
     source, wanted, n_calls = undisturbed
-    assert n_calls > 40
-    for n in range(0, n_calls, 3):
+    assert n_calls > 30
+    for n in range(0, n_calls, 4):
         out = tmp_path / f"{n}.zarr"
         with pytest.MonkeyPatch.context() as patch:
             inject(patch, FaultAt(n))
@@ -85,7 +85,7 @@ def test_stopped_again_and_again_it_still_ends_with_the_same_bytes(tmp_path, und
     stops = 0
     while not out.exists():
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
-            inject(patch, FaultAt(30))
+            inject(patch, FaultAt(18))
             ingest("libsvm", source, out, **ARGUMENTS)
         stops += 1
         assert stops < n_calls
@@ -102,21 +102,21 @@ def stop_after(n, source, out):
 
 
 def test_finished_parts_are_not_read_again(tmp_path, small):
-    source, out = put(tmp_path / "x.svm", lines(200)), tmp_path / "x.zarr"
-    stop_after(8, source, out)
-    assert 1 <= ingest("libsvm", source, out, **ARGUMENTS)["resumed_parts"] <= 8
+    source, out = put(tmp_path / "x.svm", lines(100)), tmp_path / "x.zarr"
+    stop_after(4, source, out)
+    assert 1 <= ingest("libsvm", source, out, **ARGUMENTS)["resumed_parts"] <= 4
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"max_bad": 3}, {"panel_bytes": 3000}, {"keep_order": True}])
 def test_other_arguments_start_afresh(tmp_path, small, change):
-    source, out = put(tmp_path / "x.svm", lines(200)), tmp_path / "x.zarr"
-    stop_after(8, source, out)
+    source, out = put(tmp_path / "x.svm", lines(100)), tmp_path / "x.zarr"
+    stop_after(4, source, out)
     assert ingest("libsvm", source, out, **{**ARGUMENTS, **change})["resumed_parts"] == 0
 
 
 def test_a_changed_source_starts_afresh(tmp_path, small):
-    source, out = put(tmp_path / "x.svm", lines(200)), tmp_path / "x.zarr"
-    stop_after(8, source, out)
+    source, out = put(tmp_path / "x.svm", lines(100)), tmp_path / "x.zarr"
+    stop_after(4, source, out)
     put(source, lines(200, seed=1))
     assert ingest("libsvm", source, out, **ARGUMENTS)["resumed_parts"] == 0
     ingest("libsvm", source, tmp_path / "y.zarr", **ARGUMENTS)
@@ -126,7 +126,7 @@ def test_a_changed_source_starts_afresh(tmp_path, small):
 def test_other_workers_go_on(tmp_path, undisturbed):
     source, wanted, _ = undisturbed
     out = tmp_path / "x.zarr"
-    stop_after(8, source, out)
+    stop_after(4, source, out)
     assert ingest("libsvm", source, out, **{**ARGUMENTS, "workers": 3})["resumed_parts"] > 0
     assert files_of(out) == wanted
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_can_be_resumed(tmp_path, undisturbed):
     def full():
         return OSError(errno.ENOSPC, "No space left on device")
 
-    for n in (5, 30):
+    for n in (5, 20):
         with pytest.MonkeyPatch.context() as patch:
             inject(patch, FaultAt(n, full))
             with pytest.raises(DoesNotFit, match="no space left"):
@@ -160,7 +160,7 @@ ingest.ingest(
 
 @pytest.mark.parametrize("kind", ["parts", "buckets"])
 def test_killed_with_sigkill_it_goes_on(tmp_path, monkeypatch, kind):
-    source, out = put(tmp_path / "x.svm", lines(600)), tmp_path / "x.zarr"
+    source, out = put(tmp_path / "x.svm", lines(400)), tmp_path / "x.zarr"
     command = [sys.executable, "-c", KILLED_CHILD, str(source), str(out)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as child:
         records = tmp_path / "x.zarr.partial" / kind

@@ -79,6 +79,15 @@ def test_leftovers_of_a_killed_writer_are_taken_over(tmp_path):
     assert Dataset.open(writer.finish(n_panels=1)).n_rows == 1
 
 
+def test_half_written_chunks_do_not_end_up_in_the_dataset(tmp_path):
+    writer = DatasetWriter(tmp_path / "d", n_cols=3, label_kind="none")
+    writer.write_panel(0, panel([0], [1]))
+    for name in ("panels/0", "panels/0/X/data/c"):
+        (tmp_path / "d.partial/store" / name / "0.3ac1fbca.partial").touch()
+    writer.finish(n_panels=1)
+    assert not list((tmp_path / "d").rglob("*.partial"))
+
+
 def test_two_writers_of_one_path_exclude_each_other(tmp_path):
     writer = DatasetWriter(tmp_path / "d", n_cols=3, label_kind="none")
     with pytest.raises(RunBusy, match="another process"):
