@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +19,7 @@ def main(verb: str, **options: Any) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
         main(**json.loads(sys.argv[1]))
     except oocml.errors.OocmlError as error:
