@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import functools
 import gzip
 import io
 import itertools
 import lzma
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
@@ -135,14 +138,17 @@ def iter_blocks(part: Part, block_bytes: int | None = None) -> Iterator[Block]:
         The file is damaged, cut short, or no text.
     """
     block_bytes = block_bytes or BLOCK_BYTES
-    with open_stream(part.path) as file:
+    with open_stream(part.path) as file, contextlib.ExitStack() as stack:
         position = part.lo
         if part.lo:
             file.seek(part.lo - 1)
             position += _skip_line(file)
+        read = functools.partial(_read, file, block_bytes, part.path)
+        if part.hi < 0:  # decompressing is worth a thread of its own
+            read = stack.enter_context(_ReadAhead(read)).read
         rest = b""
         while part.hi < 0 or position < part.hi:
-            more = _read(file, block_bytes, part.path)
+            more = read()
             text = rest + more
             if not text:
                 return
@@ -178,6 +184,27 @@ def count_lines(path: str, hi: int) -> int:
             lines += text.count(b"\n")
             hi -= len(text)
     return lines
+
+
+class _ReadAhead:
+    """Calls ``read`` once ahead in a thread, until it returns nothing."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="decompress")
+        self._next = self._pool.submit(read)
+
+    def __enter__(self) -> _ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+
+    def read(self) -> bytes:
+        piece = self._next.result()
+        if piece:
+            self._next = self._pool.submit(self._read)
+        return piece
 
 
 def _skip_line(file: IO[bytes]) -> int:
