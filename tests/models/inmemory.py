@@ -1,11 +1,12 @@
 """Runs a model's program on arrays: no store, no tasks, no Dask. The oracle the engine is held against.
 
-Every pass visits row blocks in order, every row block is one panel, and each stripe is one column block.
+Every row block is one panel and each stripe is one column block. Passes visit row blocks in order, unless
+``row_order`` says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,10 @@ class InMemory:
     finals: list[Final] = field(default_factory=list)
     passes: list[tuple[Pass, Mapping[str, Any]]] = field(default_factory=list)
     stop_at: int = -1
+    row_order: Callable[[Pass, int], Sequence[int]] | None = None
+    """Row blocks in the order in which a pass over tiles sees them, given the pass and its number."""
+    n_items: int = 0
+    """Passes, epochs and finals so far."""
 
     def __post_init__(self) -> None:
         self.rows = [Bounds(a, b) for a, b in zip(self.row_bounds[:-1], self.row_bounds[1:], strict=True)]
@@ -108,13 +113,14 @@ class InMemory:
             else:
                 self.finals.append(item)
                 sent = None
+            self.n_items += 1
 
     def run_pass(self, pass_: Pass) -> dict[str, Any]:
         names = [*pass_.reads, *(name for name in pass_.writes if name not in pass_.reads)]
         for name in pass_.writes:
             if name not in pass_.reads:
                 self.reset(name)
-        kernel, parts, number = self.model.kernels[pass_.kernel], {}, len(self.passes)
+        kernel, parts, number = self.model.kernels[pass_.kernel], {}, self.n_items
         scratch = [self.scratch(pass_, cols) for cols in self.cols]
 
         def call(function: Any, p: int = -1, q: int = -1, sweep: int = 0) -> Any:
@@ -151,12 +157,13 @@ class InMemory:
             for q in range(len(self.cols)):
                 add(call(kernel.visit, q=q))
         else:
+            order = self.row_order(pass_, number) if self.row_order else range(len(self.rows))
             for q in range(len(self.cols)):
                 sweep = 0
                 if kernel.begin is not None:
                     add(call(kernel.begin, q=q))
                 while sweep < pass_.sweeps:
-                    for p in range(len(self.rows)):
+                    for p in order:
                         add(call(kernel.visit, p=p, q=q, sweep=sweep))
                     if kernel.end_sweep is not None:
                         add(call(kernel.end_sweep, q=q, sweep=sweep))
