@@ -23,6 +23,8 @@ WORKER_ENVIRONMENT = {
     # Dask's own value switches off malloc's dynamic threshold: every chunk would be mapped afresh, 4-5 times slower
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    # what Zarr's threads have freed would else be kept once per thread
+    "MALLOC_ARENA_MAX": "2",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

@@ -67,7 +67,7 @@ class Driver:
             run_id=run.config["run_id"],
             panel_cache_bytes=plan.panel_cache_bytes,
             block_cache_bytes=plan.block_cache_bytes,
-            pool_bytes=plan.task_bytes * TASKS_AT_ONCE,
+            pool_bytes=plan.task_bytes * TASKS_AT_ONCE + plan.block_cache_bytes,
             durable=durable,
         )
         context: RunContext = run_context(self.setup)

@@ -19,7 +19,7 @@ from oocml.schedule.layout import Layout, even_bounds, group_bounds
 MIB = 2**20
 DRIVER_BYTES = 300 * MIB
 """Driver, scheduler, dashboard and the process workers are forked from, as PSS (measured; `docs/design.md`)."""
-WORKER_BYTES = 25 * MIB
+WORKER_BYTES = 30 * MIB
 """What one worker process adds before its first task, as PSS: it shares most pages with its parent."""
 ALONE_BYTES = 190 * MIB
 """One process that trains without Dask."""

@@ -22,8 +22,8 @@ from oocml.store.chunks import Chunks
 
 Array = npt.NDArray[Any]
 MAX_STAMP = 2**62
-CHUNK_BYTES = 8 * 2**20
-"""Chunks from 32 MiB up are always mapped afresh by malloc and read several times slower; 8 MiB is well below."""
+CHUNK_BYTES = 4 * 2**20
+"""Large enough for the disk, and small beside a block: a chunk that is not full is padded in memory."""
 PAGE_BYTES = 4096
 
 

@@ -62,11 +62,9 @@ class BufferPool:
                 return best
             while self._free and self.alive_bytes + n_bytes > self.limit_bytes:
                 self._free.pop(0)
-            memory = mmap.mmap(-1, n_bytes)
+            memory = _map(n_bytes)
             self.alive_bytes += n_bytes
             weakref.finalize(memory, self._gone, n_bytes)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
         return memory
 
     def _gone(self, n_bytes: int) -> None:
@@ -79,7 +77,15 @@ def aligned_empty(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     if n_bytes < POOLED_BYTES:
         return np.empty(shape, dtype)
-    return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8, n_bytes).view(dtype).reshape(shape)
+    return np.frombuffer(_map(n_bytes), np.uint8, n_bytes).view(dtype).reshape(shape)
+
+
+def _map(n_bytes: int) -> mmap.mmap:
+    """Fresh memory of this process alone: what is mapped as shared gets no huge pages."""
+    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def _map_of(array: Any) -> mmap.mmap | None:
