@@ -82,15 +82,17 @@ def pairs(v: Visit) -> list[tuple[Array, Array, Array]]:
     return [(v.scratch[f"S{i}"], v.scratch[f"Y{i}"], v.scratch["rho"][i]) for i in range(v.params["history"])]
 
 
+def begin(v: Visit) -> None:
+    T = v.scratch["trial"]
+    T[:-1], T[-1] = v.col["W"], v.col["intercept"]
+
+
 def visit(v: Visit) -> Parts | None:
     work = np.empty((2, int(CHUNK)), np.float32)
     if v.last:
         block = ClassBlock(v.col["W"], v.col["intercept"], v.cols.lo)
         return {"fit": mlr_scores(v.data, block, v.cell["lse"], work)}
     T = v.scratch["trial"]
-    if v.sweep == 0 and not v.scratch["begun"][0]:
-        T[:-1], T[-1] = v.col["W"], v.col["intercept"]
-        v.scratch["begun"][0] = 1
     block = ClassBlock(T[:-1], T[-1], v.cols.lo)
     inverse_n = np.float32(1 / v.params["n_labelled"])
     trial_values = v.scratch["values"][0]
@@ -199,7 +201,7 @@ def settled(v: Visit) -> bool:
     return not v.scratch["active"].any()
 
 
-KERNELS: Mapping[str, Kernel] = {"lc": Kernel(visit, end_sweep, settled=settled)}
+KERNELS: Mapping[str, Kernel] = {"lc": Kernel(visit, end_sweep, begin, settled)}
 
 
 def lc_pass(problem: Problem, n_labelled: int) -> Pass:
@@ -213,7 +215,6 @@ def lc_pass(problem: Problem, n_labelled: int) -> Pass:
         Scratch("norms", (2, "cols"), f64),
         Scratch("slope", ("cols",), f64),
         Scratch("active", ("cols",), "bool"),
-        Scratch("begun", (1,), "bool"),
     )
     params = {
         "l2": float(settings["l2"]),
