@@ -26,8 +26,8 @@ import psutil
 from oocml.config import parse_size
 from oocml.data import transforms
 from oocml.data.dataset import Dataset
+from oocml.data.ingest_job import Job
 from oocml.data.ingest_run import IngestRun, Limits, Progress
-from oocml.data.ingest_tasks import Job
 from oocml.data.partial import Lock, check_target, claim, partial_of
 from oocml.data.readers import default_options, make_reader
 from oocml.data.writer import DatasetWriter

@@ -19,21 +19,10 @@ from oocml.data import transforms
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import Dataset
 from oocml.data.deal import bucket_cuts, dense_panel_rows, write_splits
+from oocml.data.ingest_job import BucketRecord, Job, PartFacts, PartRecord, Plan, load, map_path, save
+from oocml.data.ingest_panels import fit_spill, form_panels
+from oocml.data.ingest_parts import hash_source, read_part
 from oocml.data.ingest_schema import checked, label_kind_of, totals_of
-from oocml.data.ingest_tasks import (
-    BucketRecord,
-    Job,
-    PartFacts,
-    PartRecord,
-    Plan,
-    fit_spill,
-    form_panels,
-    hash_source,
-    load,
-    map_path,
-    read_part,
-    save,
-)
 from oocml.data.partial import empty
 from oocml.data.parts import compression, count_lines
 from oocml.data.readers import Part, Schema, Totals, make_reader

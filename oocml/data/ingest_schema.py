@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oocml.data.ingest_tasks import PartRecord
+from oocml.data.ingest_job import PartRecord
 from oocml.data.label_table import MAX_LABELS
 from oocml.data.readers import Schema, Totals
 from oocml.errors import InputError

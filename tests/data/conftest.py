@@ -2,7 +2,7 @@
 
 import pytest
 
-from oocml.data import array_rows, deal, entry_spill, ingest_tasks, sparse_source
+from oocml.data import array_rows, deal, entry_spill, ingest_parts, sparse_source
 
 
 @pytest.fixture
@@ -21,6 +21,6 @@ def small(monkeypatch):
     """Many parts, spill files, buckets and panels from a few hundred rows."""
     monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 500)
     monkeypatch.setattr("oocml.data.ingest_run.MAX_PART_BYTES", 2000)
-    monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 1500)
+    monkeypatch.setattr(ingest_parts, "SPILL_BYTES", 1500)
     monkeypatch.setattr(deal, "BUCKET_BYTES", 4000)
     monkeypatch.setattr("oocml.data.parts.BLOCK_BYTES", 300)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_svmlight_file
 
-from oocml.data import ingest_tasks
+from oocml.data import ingest_parts
 from oocml.data.dataset import Dataset
 from oocml.data.ingest import ingest
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -142,7 +142,7 @@ def test_rows_do_not_depend_on_how_they_were_read(tmp_path, monkeypatch):
     for n, source in enumerate((path, packed, path)):
         if n == 2:
             monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 500)
-            monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 1500)
+            monkeypatch.setattr(ingest_parts, "SPILL_BYTES", 1500)
         ingest("libsvm", source, tmp_path / f"{n}.zarr", panel_bytes=1000)
         order.append(Dataset.open(tmp_path / f"{n}.zarr").row_ids[:].tolist())
     assert order[0] == order[1] == order[2]

@@ -10,7 +10,7 @@ import scipy.io
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from oocml.data import deal, ingest_tasks
+from oocml.data import deal, ingest_parts
 from oocml.data.dataset import Dataset
 from oocml.data.ingest import ingest
 from oocml.errors import InputError
@@ -27,7 +27,7 @@ def small(monkeypatch):
     """Many parts, spill files, buckets and panels from a few hundred rows."""
     monkeypatch.setattr("oocml.data.ingest_run.MIN_PART_BYTES", 1500)
     monkeypatch.setattr("oocml.data.ingest_run.MAX_PART_BYTES", 3000)
-    monkeypatch.setattr(ingest_tasks, "SPILL_BYTES", 2000)
+    monkeypatch.setattr(ingest_parts, "SPILL_BYTES", 2000)
     monkeypatch.setattr(deal, "BUCKET_BYTES", 4000)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oocml.data import ingest_tasks, writer
+from oocml.data import ingest_panels, ingest_parts, writer
 from oocml.data.dataset import Dataset
 from oocml.data.ingest import BASE_BYTES, WORKER_BYTES, ingest
 from oocml.errors import DoesNotFit, InputError
@@ -39,8 +39,9 @@ class FaultAt:
 
 def inject(monkeypatch, fault):
     for where, name in (
-        (ingest_tasks, "write_spill"),
-        (ingest_tasks, "save"),
+        (ingest_parts, "write_spill"),
+        (ingest_parts, "save"),
+        (ingest_panels, "save"),
         (writer.DatasetWriter, "write_panel"),
         (writer, "write_array"),
         (writer.os, "rename"),
@@ -96,7 +97,7 @@ def test_stopped_again_and_again_it_still_ends_with_the_same_bytes(tmp_path, und
 def stop_after(n, source, out):
     """Let an ingest die when it writes its n-th spill file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_tasks, "write_spill", FaultAt(n).wrap(ingest_tasks.write_spill))
+        patch.setattr(ingest_parts, "write_spill", FaultAt(n).wrap(ingest_parts.write_spill))
         with pytest.raises(Killed):
             ingest("libsvm", source, out, **ARGUMENTS)
 
