@@ -120,9 +120,12 @@ class OnDask:
     def submit(self, message: TaskMessage) -> None:
         task = message.task
         where = ("q", task.cols[0]) if task.cols else ("p", task.rows[0])
-        worker = self._place(where)
+        self._send(message, self._place(where))
+
+    def _send(self, message: TaskMessage, worker: str) -> None:
+        task = message.task
         p, q = (blocks[0] if blocks else -1 for blocks in (sorted(task.rows), task.cols))
-        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp)
+        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp, worker)
         future = self.client.submit(
             run_on_worker,
             message,
@@ -155,6 +158,7 @@ class OnDask:
         ended = [self._next()]
         while not self._ended.empty():
             ended.append(self._ended.get())
+        ended = [future for future in ended if future.key in self._flying]  # not those that were sent anew
         completions = [Completion(self._flying[future.key][0], self._outcome(future)) for future in ended]
         for future in ended:
             del self._flying[future.key]
@@ -167,11 +171,29 @@ class OnDask:
             try:
                 return self._ended.get(timeout=5.0)
             except queue.Empty:
-                waited = 0.0 if self._workers() else waited + 5.0
+                workers = self._workers()
+                waited = 0.0 if workers else waited + 5.0
+                self._send_stranded(workers)
                 if waited >= PATIENCE_S:
                     raise WorkersLost(
                         f"no worker has been alive for {PATIENCE_S:.0f} s; look at the workers' logs, then resume"
                     ) from None
+
+    def _send_stranded(self, workers: list[str]) -> None:
+        """Send anew what Dask has forgotten.
+
+        A task bound to a worker, even loosely, that died when there was no other stays without one for ever.
+        """
+        bound = {
+            key
+            for key, (_, worker, future) in self._flying.items()
+            if worker and worker not in workers and future.status == "pending"
+        }
+        if workers and bound:
+            for key in bound.difference(*self.client.processing().values()):
+                message, _, future = self._flying.pop(key)
+                future.cancel()
+                self._send(message, "")
 
     def _outcome(self, future: Future) -> TaskResult | Lost:
         # asking may fail even if the task had ended: its worker may die before it hands the result over
