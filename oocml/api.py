@@ -17,6 +17,7 @@ from oocml.engine.cluster import local_client, remote_client, running_client
 from oocml.engine.driver import Driver, Validation
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import evaluate as score_run
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -195,8 +196,13 @@ def resume(
     found, config = load_model(run.model_reference), run.config
     schedule = schedule or config["schedule"]
     dataset = Dataset.open(config["dataset"])
-    if dataset.attrs.get("sha256") != config["dataset_sha256"] or dataset.n_rows != config["problem"]["n_rows"]:
-        raise InputError(f"{dataset.path} is not the dataset that {path} was begun on; restore it or train again")
+    if (
+        dataset.attrs.get("sha256") != config["dataset_sha256"]
+        or dataset.n_rows != config["problem"]["n_rows"]
+    ):
+        raise InputError(
+            f"{dataset.path} is not the dataset that {path} was begun on; restore it or train again"
+        )
     from oocml.engine.context import problem_of
 
     the_plan = _plan_workers(
@@ -208,14 +214,18 @@ def resume(
         task_memory=config["task_memory"],
         layout=Layout.from_dict(config["layout"]),
     )
-    return _drive(run, the_plan, schedule, scheduler, monitors, durable=durable, began=began, more_epochs=epochs)
+    return _drive(
+        run, the_plan, schedule, scheduler, monitors, durable=durable, began=began, more_epochs=epochs
+    )
 
 
 def _dataset(data: DatasetLike) -> Dataset:
     return data if isinstance(data, Dataset) else Dataset.open(data)
 
 
-def _plan_workers(found: Any, problem: Any, panels: PanelSizes, *, workers: int | None, **options: Any) -> Plan:
+def _plan_workers(
+    found: Any, problem: Any, panels: PanelSizes, *, workers: int | None, **options: Any
+) -> Plan:
     """The plan for the given workers, or for as many as there are cores and memory for."""
     if workers is not None:
         return make_plan(found, problem, panels, workers=workers, **options)
@@ -229,16 +239,19 @@ def _plan_workers(found: Any, problem: Any, panels: PanelSizes, *, workers: int 
 
 @contextmanager
 def _executor(
-    name: str, schedule: str, scheduler: str | None, n_workers: int
+    run: RunStore, schedule: str, scheduler: str | None, n_workers: int
 ) -> Iterator[tuple[Executor, Client | None]]:
+    reference, settings = run.model_reference, run.config["settings"]
+    model = load_model(reference)
     if schedule == "serial":
+        rehearse(model, settings)
         yield InProcess(), None
         return
     with ExitStack() as stack:
         client = running_client() if scheduler is None else stack.enter_context(remote_client(scheduler))
         if client is None:
-            client = stack.enter_context(local_client(n_workers))
-        yield OnDask(client, name), client
+            client = stack.enter_context(local_client(n_workers, reference, settings))
+        yield OnDask(client, model.name), client
 
 
 def _drive(
@@ -257,8 +270,7 @@ def _drive(
     with ExitStack() as stack:
         stack.enter_context(run.lock())
         sampler = stack.enter_context(MemorySampler())
-        model = load_model(run.model_reference)
-        executor, client = stack.enter_context(_executor(model.name, schedule, scheduler, plan.workers))
+        executor, client = stack.enter_context(_executor(run, schedule, scheduler, plan.workers))
         watching: list[Monitor] = [*monitors, sampler, JsonLines(run.path / "events.jsonl")]
         link = None
         if client is not None:

@@ -23,7 +23,11 @@ class TaskBlocks:
         self.message = message
         self.result = TaskResult()
         self._refs = {
-            name: dict(zip(refs.index.tolist(), zip(refs.stamp.tolist(), refs.crc.tolist(), strict=True), strict=True))
+            name: dict(
+                zip(
+                    refs.index.tolist(), zip(refs.stamp.tolist(), refs.crc.tolist(), strict=True), strict=True
+                )
+            )
             for name, refs in message.inputs.items()
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ import distributed.utils
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_client
 
 from oocml.errors import UsageError
+from oocml.models.protocol import Settings
 from oocml.schedule.plan import TASKS_AT_ONCE
 
 WORKER_ENVIRONMENT = {
@@ -30,6 +32,8 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
 }
+REHEARSE = "OOCML_REHEARSE"
+"""Environment variable that tells `oocml.engine.preload` the model to compile: JSON of reference and settings."""
 PR_SET_PDEATHSIG = 1
 """From Linux's ``sys/prctl.h``."""
 SETTINGS = {
@@ -49,14 +53,15 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def local_client(n_workers: int) -> Iterator[Client]:
+def local_client(n_workers: int, reference: str, settings: Settings) -> Iterator[Client]:
     """A client of a new cluster of ``n_workers`` processes on this host.
 
-    Each runs two tasks at a time, of which one computes while the other reads or writes.
+    Each runs two tasks at a time, of which one computes while the other reads or writes. They are forked from a process
+    that has loaded the model ``reference`` and compiled its kernels.
     """
-    prepare_forkserver()
     # a nanny lets the environment it was started in win over its settings, so it must hold them too
     os.environ.update(WORKER_ENVIRONMENT)
+    prepare_forkserver(reference, settings)
     with (
         dask.config.set(SETTINGS),
         tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
@@ -104,11 +109,15 @@ def running_client() -> Client | None:
         return None
 
 
-def prepare_forkserver() -> None:
-    """Have workers forked from a process that imported this package; before that process starts."""
+def prepare_forkserver(reference: str, settings: Settings) -> None:
+    """Start the process that workers are forked from, and wait until it has imported and compiled what they need."""
     # without the flag Dask would choose the imports itself, and import pandas into the driver to do so
     distributed.utils._forkserver_preload_set = True
     multiprocessing.set_forkserver_preload(["oocml.engine.preload"])
+    os.environ[REHEARSE] = json.dumps([reference, dict(settings)])
+    first = multiprocessing.get_context("forkserver").Process(target=int)
+    first.start()
+    first.join()
 
 
 def _dashboard_port() -> int:

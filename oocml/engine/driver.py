@@ -196,7 +196,11 @@ class Driver:
         key = (message.pass_number, message.task.index)
         self._losses[key] += lost.was_running
         what = f"{message.pass_.name}, rows {message.task.rows[:1]}, columns {message.task.cols[:1]}"
-        self._emit(events.TaskLost(lost.worker, what, "its worker died" if lost.was_running else "its worker was lost"))
+        self._emit(
+            events.TaskLost(
+                lost.worker, what, "its worker died" if lost.was_running else "its worker was lost"
+            )
+        )
         if self._losses[key] >= MAX_LOSSES:
             raise WorkersLost(
                 f"{MAX_LOSSES} workers died running task {message.task.index} of pass {message.pass_.name} "
@@ -260,7 +264,11 @@ class Driver:
     def _judge(self, validation: Validation, record: dict[str, Any]) -> tuple[bool, bool]:
         """Whether to stop, and whether this epoch is the best so far."""
         sign = 1 if validation.higher_is_better else -1
-        scores = [sign * past["valid"][validation.metric] for past in self.journal.ledger.history if past.get("valid")]
+        scores = [
+            sign * past["valid"][validation.metric]
+            for past in self.journal.ledger.history
+            if past.get("valid")
+        ]
         score = sign * record["valid"][validation.metric]
         best = not scores or score > max(scores)
         if validation.patience is None or best:

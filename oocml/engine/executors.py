@@ -234,11 +234,12 @@ class OnDask:
                 except CancelledError:
                     raise WorkersLost("the Dask scheduler is gone; start it again") from None
             else:
-                raise WorkersLost(f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs")
+                raise WorkersLost(
+                    f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs"
+                )
             yield result
             future.release()
 
     def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
         name = f"{self.name}-{function.__name__}"
         return self.client.submit(function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0)
-

@@ -28,7 +28,13 @@ class Journal:
     """The ledger of a run under way; held by the driver alone."""
 
     def __init__(
-        self, run: RunStore, specs: Mapping[str, StateSpec], layout: Layout, problem: Problem, *, durable: bool
+        self,
+        run: RunStore,
+        specs: Mapping[str, StateSpec],
+        layout: Layout,
+        problem: Problem,
+        *,
+        durable: bool,
     ) -> None:
         self.run, self.specs, self.layout, self.problem = run, specs, layout, problem
         self.durable = durable

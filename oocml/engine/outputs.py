@@ -74,7 +74,9 @@ class TextSink:
         self.file.close()
 
 
-def write_predictions(batches: Iterator[Batch], out: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+def write_predictions(
+    batches: Iterator[Batch], out: str | os.PathLike[str], *, overwrite: bool = False
+) -> int:
     """Write predictions in source order to ``.zarr`` or text; returns the number of rows of the source.
 
     Rows of the source that the dataset left out hold zeros (label -1). Batches are spooled by window of rows, so
@@ -133,7 +135,12 @@ class _Spool:
 
 
 def export_run(
-    run: RunStore, out: str | os.PathLike[str], *, checkpoint: str | None, prune: float = 0.0, overwrite: bool = False
+    run: RunStore,
+    out: str | os.PathLike[str],
+    *,
+    checkpoint: str | None,
+    prune: float = 0.0,
+    overwrite: bool = False,
 ) -> dict[str, int]:
     """Write a run's exported state as plain arrays; returns bytes and non-zeros.
 
@@ -148,7 +155,9 @@ def export_run(
     arrays = RunArrays(run, checkpoint)
     nonzeros = 0
     if path.suffix == ".zarr":
-        group = zarr.create_group(str(beside), attributes={"oocml": {"kind": "export", **arrays.attributes()}})
+        group = zarr.create_group(
+            str(beside), attributes={"oocml": {"kind": "export", **arrays.attributes()}}
+        )
         for name in arrays.names:
             nonzeros += _export_zarr(group, arrays, name, prune)
         for name, values in arrays.held().items():

@@ -4,6 +4,8 @@ It must stay single-threaded and do no I/O through Zarr, whose threads would not
 """
 
 import gc
+import json
+import os
 
 import distributed.nanny
 import distributed.worker  # noqa: F401
@@ -11,8 +13,14 @@ import numpy as np
 
 import oocml.engine.score
 import oocml.engine.task  # noqa: F401
+from oocml.engine.cluster import REHEARSE
+from oocml.engine.rehearsal import rehearse
 from oocml.kernels.finite import all_finite
+from oocml.models.registry import load_model
 
 all_finite(np.zeros(1, np.float32))  # loads numba's tables, the largest part
+if REHEARSE in os.environ:
+    reference, settings = json.loads(os.environ[REHEARSE])
+    rehearse(load_model(reference), settings)
 gc.collect()
 gc.freeze()

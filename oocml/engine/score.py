@@ -50,7 +50,9 @@ def score_batch(message: ScoreMessage) -> Any:
     panels = [align_labels(dataset.read_panel(p), dataset, problem) for p in message.panels]
     row_ids = np.concatenate([panel.row_ids for panel in panels])
     prepared = [model.prepare(panel, problem) for panel in panels]
-    accumulators = [scoring.begin(data, len(panel.row_ids)) for data, panel in zip(prepared, panels, strict=True)]
+    accumulators = [
+        scoring.begin(data, len(panel.row_ids)) for data, panel in zip(prepared, panels, strict=True)
+    ]
     layout = Layout.from_dict(run.config["layout"])
     for q, col in column_blocks(run, message.checkpoint, scoring.reads, problem, message.prune):
         for accumulator, data in zip(accumulators, prepared, strict=True):
@@ -172,4 +174,3 @@ def predict(
         for panels in batches(run, dataset, memory, n_workers)
     ]
     yield from executor.map(score_batch, messages)
-

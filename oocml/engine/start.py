@@ -55,7 +55,9 @@ def problem_of_spec(
     """The problem and the panels that a data set would be, by its spec's numbers alone."""
     n_rows, n_features, nnz = spec.rows, spec.cols, spec.expected_nnz
     if n_rows is None or n_features is None or nnz is None:
-        raise UsageError(f"the spec {spec.name} does not say its rows, columns and non-zeros; plan needs all three")
+        raise UsageError(
+            f"the spec {spec.name} does not say its rows, columns and non-zeros; plan needs all three"
+        )
     bytes_per_row = 12 * nnz / n_rows + 24
     n_panels = max(1, math.ceil(n_rows * bytes_per_row / PANEL_BYTES))
     rows = np.diff(np.arange(n_panels + 1) * n_rows // n_panels)
@@ -105,9 +107,7 @@ def begin_run(
         "seed": problem.seed,
         "dataset": str(Path(dataset.path).absolute()),
         "dataset_sha256": dataset.attrs.get("sha256"),
-        "problem": {
-            name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")
-        },
+        "problem": {name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")},
         "layout": plan.layout.to_dict(),
         "memory": plan.memory,
         "workers": plan.workers,

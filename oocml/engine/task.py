@@ -57,7 +57,9 @@ class TaskWork:
         with self._computing():
             if self.kernel.begin is not None and self.task.opening:
                 for q in self.task.cols:
-                    self._call(self.kernel.begin, self._visit(q=q, col=cols[q], scratch=scratch[q], last=False))
+                    self._call(
+                        self.kernel.begin, self._visit(q=q, col=cols[q], scratch=scratch[q], last=False)
+                    )
             sweep, last_sweep = 0, self.pass_.sweeps - 1
             while not self._sweep(cols, scratch, sweep, sweep == last_sweep):
                 sweep += 1
@@ -70,16 +72,22 @@ class TaskWork:
             self._store("col", q, cols[q])
         self._store_shared()
 
-    def _sweep(self, cols: Mapping[int, Arrays], scratch: Mapping[int, Arrays], sweep: int, last: bool) -> bool:
+    def _sweep(
+        self, cols: Mapping[int, Arrays], scratch: Mapping[int, Arrays], sweep: int, last: bool
+    ) -> bool:
         """Stream all rows by once; whether nothing but the last sweep is left to do."""
         for p in self.task.rows:
             self._visit_row_block(p, cols, scratch, sweep, last)
-        ends = [self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols]
+        ends = [
+            self._visit(q=q, col=cols[q], scratch=scratch[q], sweep=sweep, last=last) for q in self.task.cols
+        ]
         if self.kernel.end_sweep is not None and self.task.closing:
             for visit in ends:
                 self._call(self.kernel.end_sweep, visit)
         settled = self.kernel.settled
-        return last or (sweep < self.pass_.sweeps - 2 and settled is not None and all(settled(v) for v in ends))
+        return last or (
+            sweep < self.pass_.sweeps - 2 and settled is not None and all(settled(v) for v in ends)
+        )
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -89,7 +97,9 @@ class TaskWork:
             self.blocks.result.usage.wait_s += time.perf_counter() - start
             yield
 
-    def _visit_row_block(self, p: int, cols: Mapping[int, Arrays], scratch: Any, sweep: int, last: bool) -> None:
+    def _visit_row_block(
+        self, p: int, cols: Mapping[int, Arrays], scratch: Any, sweep: int, last: bool
+    ) -> None:
         row = self._load("row", p, stored=last)
         cell_index = p * self.context.layout.n_stripes + self.task.stripe
         cell = self._load("cell", cell_index, stored=last)
@@ -194,7 +204,9 @@ class TaskWork:
     def _load(self, kind: str, index: int, *, stored: bool = True) -> Arrays:
         """Blocks of one kind; those that are only written are left out where they would not be stored."""
         return {
-            name: self.blocks.load(name, index) for name in self.names[kind] if stored or name in self.pass_.reads
+            name: self.blocks.load(name, index)
+            for name in self.names[kind]
+            if stored or name in self.pass_.reads
         }
 
     def _store(self, kind: str, index: int, blocks: Arrays, *, stored: bool = True) -> None:
