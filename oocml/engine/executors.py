@@ -125,7 +125,8 @@ class OnDask:
     def _send(self, message: TaskMessage, worker: str) -> None:
         task = message.task
         p, q = (blocks[0] if blocks else -1 for blocks in (sorted(task.rows), task.cols))
-        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp, worker)
+        # the last number tells what is sent anew, which is never bound, from what was sent first
+        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp, int(not worker))
         future = self.client.submit(
             run_on_worker,
             message,
