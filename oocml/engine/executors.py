@@ -125,8 +125,9 @@ class OnDask:
     def _send(self, message: TaskMessage, worker: str) -> None:
         task = message.task
         p, q = (blocks[0] if blocks else -1 for blocks in (sorted(task.rows), task.cols))
-        # the last number tells what is sent anew, which is never bound, from what was sent first
-        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, message.out_stamp, int(not worker))
+        # what is sent anew is bound to no worker, and has another key than what was sent first
+        stamp = message.out_stamp if worker else -message.out_stamp
+        key = (f"{self.name}-{message.pass_.name}-epoch{message.epoch}", p, q, stamp)
         future = self.client.submit(
             run_on_worker,
             message,
