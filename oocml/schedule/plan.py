@@ -17,20 +17,20 @@ from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
 
 MIB = 2**20
-DRIVER_BYTES = 300 * MIB
+DRIVER_BYTES = 205 * MIB
 """Driver, scheduler, dashboard and the process workers are forked from, as PSS (measured; `docs/design.md`)."""
-WORKER_BYTES = 30 * MIB
-"""What one worker process adds before its first task, as PSS: it shares most pages with its parent."""
+WORKER_BYTES = 80 * MIB
+"""What one worker process takes beside blocks, panels and caches, as PSS, once it has worked for a while."""
 ALONE_BYTES = 190 * MIB
 """One process that trains without Dask."""
 TASKS_AT_ONCE = 2
 """Tasks a worker process runs at a time: one computes while the other reads or writes its blocks."""
 CONSTANT_COPIES = 4
 """Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them)."""
-CACHE_SHARE = 0.75
+CACHE_SHARE = 0.9
 """Of a worker's spare memory that caches may take."""
-SMALL_DATA_SHARE = 0.1
-PREPARED_SHARE = 1.25
+SMALL_DATA_SHARE = 0.15
+PREPARED_SHARE = 1.15
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
 UPDATES_PER_S = 1.5e9
