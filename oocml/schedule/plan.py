@@ -193,21 +193,33 @@ def _affordable_layout(
     model: Model, problem: Problem, panels: PanelSizes, memory: int, task_memory: int | None, pins: Pins
 ) -> tuple[Layout, int]:
     """The layout for the task memory given, or else for the first share of ``memory`` in which something fits."""
-    shares = (task_memory,) if task_memory else task_shares(memory, problem, panels)
-    for share in shares:
-        layout, need = choose_layout(model, problem, panels, share, pins)
-        if need <= share:
-            return layout, share
+
+    def attempt(*shares: int) -> tuple[Layout, int, int]:
+        for share in shares:
+            layout, need = choose_layout(model, problem, panels, share, pins)
+            if need <= share:
+                break
+        return layout, need, share
+
+    layout, need, share = attempt(*((task_memory,) if task_memory else task_shares(memory, problem, panels)))
+    if need <= share:
+        return layout, share
+    processes, least = sum(process_bytes(problem, panels)), 0
+    while need > share:  # with more memory a layout also takes a little more
+        if task_memory:
+            least = max(need, least + MIB)
+            _, need, share = attempt(math.ceil(least / MIB) * MIB)
+        else:
+            least = max(processes + TASKS_AT_ONCE * need, least + MIB)
+            _, need, share = attempt(*task_shares(math.ceil(least / MIB) * MIB, problem, panels))
     if task_memory:
         raise DoesNotFit(
-            f"the smallest task needs {_mib(need)} but --task-memory is {_mib(task_memory)}; raise it, or use fewer "
+            f"--task-memory is {_mib(task_memory)} but the smallest task needs {_mib(least)}; raise it, or use fewer "
             "features (min-count, hashing)"
         )
-    least = sum(process_bytes(problem, panels)) + TASKS_AT_ONCE * need + MIB
     raise DoesNotFit(
-        f"the smallest task needs {_mib(need)}, two run at once, and the processes need "
-        f"{_mib(least - TASKS_AT_ONCE * need)}, but --memory is {_mib(memory)}; set --memory to {_mib(least)} or more, "
-        "or use fewer features (min-count, hashing)"
+        f"the smallest task needs {_mib(need)}, two run at once, and the processes need {_mib(processes)}, but "
+        f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more, or use fewer features (min-count, hashing)"
     )
 
 
