@@ -12,6 +12,9 @@ An epoch is one iteration t, from an exact log a:
 
 Only the two passes over tiles read data. The best of several steps is taken, and none that doesn't lower the
 objective; where L-BFGS's direction has none, minus the gradient is tried. `lbfgs_history` has the recursion.
+
+A task over columns holds 2 ``history`` + 2 arrays of its block, and the store as many of the size of W: where those
+don't fit, ``history`` 2 or 3 costs few iterations more.
 """
 
 from __future__ import annotations

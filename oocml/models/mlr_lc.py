@@ -13,7 +13,8 @@ so each class is minimised on its own. An epoch is an outer iteration:
 
 As no f_k rises, neither does the objective. The paper runs L-BFGS on each f_k and so do we; each class has its own
 history, step and end, so results don't depend on how classes are cut into blocks. A sweep evaluates one trial point
-of every class; a class whose trial isn't low enough (Armijo) is sent back towards where it was.
+of every class; a class whose trial isn't low enough (Armijo) is sent back towards where it was. A task holds
+2 ``history`` + 4 arrays of its block's size, none of which is stored.
 """
 
 from __future__ import annotations
