@@ -55,7 +55,7 @@ def one_thread() -> Iterator[None]:
     with threadpool_limits(1):
         try:
             if can_pin:
-                os.sched_setaffinity(0, {max(allowed)})
+                os.sched_setaffinity(0, {min(allowed)})
             yield
         finally:
             if can_pin:

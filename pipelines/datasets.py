@@ -42,6 +42,7 @@ def real(name: str, folder: Path, data_dir: Path | None = None, transform: str |
         The data set has to be got by hand and isn't in ``data_dir``.
     """
     spec = load_spec(name)
+    folder.mkdir(parents=True, exist_ok=True)
     kind = transform if transform is not None else spec.ingest["train"].transform
     train, test = (folder / f"{name}-{kind}-{split}.zarr" for split in ("train", "test"))
     by_hand = {split: _given(data_dir, name, split) for split in ("train", "test")}
@@ -63,6 +64,7 @@ def stand_in(name: str, scale: float, folder: Path, seed: int = 0) -> Splits:
     features (up to 10,000) keeps them all.
     """
     spec, by = load_spec(name), math.sqrt(scale)
+    folder.mkdir(parents=True, exist_ok=True)
     shape: dict[str, Any] = {"rows": _shrunk(spec.rows, by), "classes": _shrunk(spec.classes, by)}
     if spec.cols is not None and spec.cols > 10_000:
         shape["cols"] = max(_shrunk(spec.cols, by) or 1, math.ceil(2 * (spec.nnz_per_row or 1)))
