@@ -14,8 +14,7 @@ import numpy as np
 
 from oocml.kernels.exp import exp32
 from oocml.kernels.jit import jit
-from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, PIECE, add_scores, longest_row, score_row
-from oocml.kernels.vectors import update_rows
+from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, add_scores, longest_row, score_row
 from oocml.types import Float32Array, Float64Array
 
 
@@ -36,11 +35,21 @@ class Solver(NamedTuple):
 
 @jit
 def scatter_row(rows, i, scale, E, c0, n, out):
-    """out[j, c0:c0 + n] += scale[f] E[:n] for the features j of row i in order (f-th of the row)."""
-    # k0=first class of the piece
-    for k0 in range(_FIRST, n, PIECE):
-        piece = min(PIECE, n - k0)
-        update_rows(out, c0 + k0, piece, rows.indices, rows.indptr[i], rows.indptr[i + 1], None, scale, E, k0)
+    """out[j, c0:c0 + n] += scale E[:n] for the features of row i, two at a time; ``scale`` has one per feature."""
+    # e=nonzero, f=nonzero of the row, j*=column, k=class of the chunk
+    e, stop, f = rows.indptr[i], rows.indptr[i + 1], 0
+    while e + 1 < stop:
+        j0, j1, scale0, scale1 = rows.indices[e], rows.indices[e + 1], scale[f], scale[f + 1]
+        for k in range(n):
+            g = E[k]
+            out[j0, c0 + k] += scale0 * g
+            out[j1, c0 + k] += scale1 * g
+        e += 2
+        f += 2
+    if e < stop:
+        j0, scale0 = rows.indices[e], scale[f]
+        for k in range(n):
+            out[j0, c0 + k] += scale0 * E[k]
 
 
 @jit
