@@ -41,7 +41,9 @@ def sensible_passes(draw):
 def enumerate_bytes(pass_, layout, problem, initial):
     """Bytes read and written when every task does what the engine promises; nothing is cached."""
     sizes = {
-        (name, index): stored_array(spec, layout, problem).stored_bytes(block_shape(spec, layout, problem, index))
+        (name, index): stored_array(spec, layout, problem).stored_bytes(
+            block_shape(spec, layout, problem, index)
+        )
         for name, spec in SPECS.items()
         for index in range(n_blocks(spec, layout))
     }
@@ -106,7 +108,8 @@ def test_a_task_holds_no_more_than_its_cost_says(pass_, layout):
                 sizes = {index: math.prod(shape) * np.dtype(spec.dtype).itemsize for index, shape in shapes}
                 if spec.kind == "cell" and pass_.over == "rows":  # all stripes of one row block at a time
                     sizes = {
-                        p: sum(sizes[p * layout.n_stripes + s] for s in range(layout.n_stripes)) for p in task.rows
+                        p: sum(sizes[p * layout.n_stripes + s] for s in range(layout.n_stripes))
+                        for p in task.rows
                     }
                 resident = spec.kind == "shared" or (spec.kind == "col" and pass_.over == "tiles")
                 held += sum(sizes.values()) if resident else max(sizes.values(), default=0)

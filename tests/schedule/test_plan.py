@@ -1,0 +1,179 @@
+"""Plans keep to the memory given or say what would do; workers never change the layout."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from oocml.errors import DoesNotFit
+from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
+from oocml.schedule.cost import PanelSizes, Sizes, task_bytes
+from oocml.schedule.plan import MIB, Pins, choose_layout, make_plan
+
+
+class Shapes:
+    """As much of a model as a plan looks at."""
+
+    name = "shapes"
+    kernels: dict = {}
+
+    def __init__(self, n_cols, block_cols, states, both):
+        self.n, self.block_cols = n_cols, block_cols
+        self.states = states
+        written = tuple(
+            spec.name for spec in states if spec.kind in ("col", "cell", *(("row",) if both else ()))
+        )
+        read = tuple(spec.name for spec in states)
+        scratch = (Scratch("work", ("cols",)),)
+        self.passes = (
+            Pass("update", "tiles", "k", reads=read, writes=written, data=True, scratch=scratch),
+            Pass("fold", "rows", "k", reads=("cell", "row"), writes=("row",)),
+        )
+
+    def n_cols(self, problem):
+        return self.n
+
+    def state(self, problem):
+        return self.states
+
+    def epoch_passes(self, problem):
+        return self.passes
+
+    def other_passes(self, problem):
+        return (Pass("scale", "cols", "k", reads=("col",), writes=("col",)),)
+
+
+@st.composite
+def cases(draw):
+    multiple = draw(st.sampled_from([1, 8, 32]))
+    states = (
+        StateSpec("col", "col", ("features", "cols"), "float32", "weights"),
+        StateSpec("row", "row", ("rows", draw(st.sampled_from([1, 30]))), "float64", "row state"),
+        StateSpec("cell", "cell", ("rows", draw(st.sampled_from([1, 5]))), "float64", "cells"),
+    )
+    widest = multiple * draw(st.sampled_from([1, 4, 1000]))
+    model = Shapes(draw(st.integers(1, 30_000)), (multiple, widest), states, draw(st.booleans()))
+    n_panels = draw(st.integers(1, 60))
+    rows = np.full(n_panels, draw(st.sampled_from([1, 100, 20_000])))
+    panels = PanelSizes(rows, rows * draw(st.integers(20, 400)))
+    n_features = draw(st.sampled_from([1, 5_000, 300_000]))
+    nnz = int(rows.sum()) * draw(st.integers(1, 50))
+    problem = Problem(int(rows.sum()), n_features, nnz, None, None, None, "none", {}, 0)
+    return model, problem, panels
+
+
+memories = st.integers(450, 40_000).map(lambda mib: mib * MIB)
+
+
+def all_passes(model, problem):
+    return (*model.epoch_passes(problem), *model.other_passes(problem))
+
+
+@given(case=cases(), task_memory=st.integers(1, 4000).map(lambda mib: mib * MIB))
+def test_a_layout_keeps_to_the_task_memory_or_is_as_narrow_as_can_be(case, task_memory):
+    model, problem, panels = case
+    layout, need = choose_layout(model, problem, panels, task_memory)
+    sizes = Sizes(model.state(problem), layout, problem)
+    assert need == max(task_bytes(pass_, sizes) for pass_ in all_passes(model, problem))
+    multiple, widest = model.block_cols
+    widths = np.diff(layout.col_bounds)
+    assert max(widths) <= widest
+    assert all(bound % multiple == 0 for bound in layout.col_bounds[:-1])
+    assert set(layout.stripe_bounds) <= set(range(layout.n_col_blocks + 1))
+    assert (layout.row_bounds[-1], layout.col_bounds[-1]) == (problem.n_rows, model.n)
+    assert min(widths) > 0
+    if need > task_memory:
+        assert max(np.diff(layout.col_bounds)[: layout.stripe_bounds[1]]) <= multiple
+        assert layout.stripe_bounds[1] == 1
+
+
+@given(case=cases(), memory=memories)
+def test_workers_never_change_the_layout(case, memory):
+    found = set()
+    for workers in (0, 1, 2, 3, 7, 64):
+        try:
+            plan = make_plan(*case, memory=memory, workers=workers)
+        except DoesNotFit:
+            continue
+        found.add(plan.layout)
+        assert plan.bytes_total <= memory
+        assert plan.task_bytes <= plan.task_memory
+        assert plan.panel_cache_bytes >= 0
+        assert plan.block_cache_bytes >= 0
+        assert plan.workers == workers
+    assert len(found) <= 1
+
+
+def refusal(*case, **options):
+    """What a plan that does not fit says."""
+    try:
+        make_plan(*case, **options)
+    except DoesNotFit as error:
+        said = str(error)
+    else:
+        assume(False)
+    assert "\n" not in said
+    return said
+
+
+def size_after(text, message):
+    return int(re.search(rf"{text} ([0-9]+)MiB", message).group(1)) * MIB
+
+
+@given(case=cases(), memory=st.integers(1, 700).map(lambda mib: mib * MIB))
+def test_a_refusal_names_a_memory_that_does(case, memory):
+    message = refusal(*case, memory=memory, workers=1)
+    assert f"--memory is {memory // MIB}MiB" in message
+    named = size_after("set --memory to", message)
+    assert named > memory
+    make_plan(*case, memory=named, workers=1)
+    make_plan(*case, memory=named, workers=0)
+
+
+@given(case=cases(), task_memory=st.integers(1, 20).map(lambda mib: mib * MIB // 2))
+def test_a_refused_task_memory_is_named_with_one_that_does(case, task_memory):
+    caught = refusal(*case, memory=2**50, workers=2, task_memory=task_memory)
+    named = size_after("needs", caught)
+    assert named > task_memory
+    make_plan(*case, memory=2**50, workers=2, task_memory=named)
+
+
+@given(case=cases(), memory=memories, workers=st.integers(2, 64))
+def test_too_many_workers_are_refused_with_what_they_would_need(case, memory, workers):
+    try:
+        few = make_plan(*case, memory=memory, workers=1)
+    except DoesNotFit:
+        assume(False)
+    caught = refusal(*case, memory=memory, workers=workers)
+    named = size_after("workers need", caught)
+    assert named > memory
+    more = make_plan(*case, memory=named, workers=workers, task_memory=few.task_memory)
+    assert more.layout == few.layout
+
+
+@given(case=cases(), memory=memories, workers=st.integers(0, 5))
+def test_an_existing_layout_is_kept_whatever_the_memory(case, memory, workers):
+    try:
+        plan = make_plan(*case, memory=memory, workers=workers)
+    except DoesNotFit:
+        assume(False)
+    again = make_plan(
+        *case, memory=memory * 3, workers=workers, task_memory=plan.task_memory, layout=plan.layout
+    )
+    assert again.layout is plan.layout
+    assert again.read_bytes_per_epoch <= plan.read_bytes_per_epoch, "more memory, fewer reads"
+    assert again.write_bytes_per_epoch == plan.write_bytes_per_epoch
+
+
+@given(case=cases(), pins=st.builds(Pins, st.integers(1, 9), st.integers(1, 9)))
+def test_pins_fix_the_counts_of_blocks(case, pins):
+    model, _, panels = case
+    try:
+        layout = make_plan(*case, memory=2**50, workers=0, pins=pins).layout
+    except DoesNotFit:
+        assume(False)
+    assert layout.n_row_blocks == min(pins.row_blocks, len(panels.rows))
+    assert layout.n_col_blocks == layout.n_stripes == min(pins.col_blocks, model.n)
