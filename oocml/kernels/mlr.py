@@ -210,7 +210,7 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
     -------
     sum_ik t_ik z_ik over these rows and classes, after the updates.
     """
-    # i=row, e=nonzero, f=nonzero of the row, j=column, k=class of the chunk, c0=first class of the chunk,
+    # i=row, f=nonzero of the row, j=column, k=class of the chunk, c0=first class of the chunk,
     # S=scores, E=eta times minus the gradient
     S, E = work[0], work[1]
     n_classes = np.uint64(block.W.shape[1])
@@ -224,17 +224,14 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
             continue
         t = rows.weight[i]
         following = order[ii + 1] if ii + 1 < len(order) else np.int64(-1)
-        f = 0
-        r = step.d_intercept
-        b = log_a[i]
-        for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            j = rows.indices[e]
+        r, b, start = step.d_intercept, log_a[i], rows.indptr[i]
+        for f in range(rows.indptr[i + 1] - start):
+            j, x = rows.indices[start + f], rows.data[start + f]
             keep[f] = _ONE / (_ONE + eta * step.decay[j])
-            scale[f] = keep[f] * step.d[j] * rows.data[e]
-            r += scale[f] * rows.data[e]
+            scale[f] = keep[f] * step.d[j] * x
+            r += scale[f] * x
             if len(w_taken):
-                b += w_taken[j] * rows.data[e]
-            f += 1
+                b += w_taken[j] * x
         q = eta * r
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
