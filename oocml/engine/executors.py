@@ -24,6 +24,8 @@ TASKS_PER_WORKER = TASKS_AT_ONCE + 1
 MAX_RESTARTS = 3
 """How often work that changes nothing is begun anew when its worker dies."""
 REFRESH_S = 1.0
+HAND_OVER_S = 10.0
+"""How long a worker may take to hand over the result of a task that has ended."""
 PATIENCE_S = 120.0
 """How long a cluster may have no worker before we give up."""
 
@@ -207,11 +209,16 @@ class OnDask:
                 self._send(message, "")
 
     def _outcome(self, future: Future) -> TaskResult | Lost:
-        # asking may fail even if the task had ended: its worker may die before it hands the result over
+        # its worker may die before it hands over the result of a task that had ended: Dask would run that again,
+        # perhaps never
+        message, worker, _ = self._flying[future.key]
         try:
-            result: TaskResult = future.result()
+            result: TaskResult = future.result(timeout=0 if future.status == "pending" else HAND_OVER_S)
         except KilledWorker as error:
-            return self._lost(self._flying[future.key][0].out_stamp, str(error.last_worker.address))
+            return self._lost(message.out_stamp, str(error.last_worker.address))
+        except TimeoutError:
+            future.cancel()
+            return Lost(worker, was_running=False)
         except CancelledError:
             raise WorkersLost("the Dask scheduler is gone; start it again, then resume") from None
         return result
