@@ -33,7 +33,7 @@ def test_even_bounds_cut_all_of_a_range_into_nearly_equal_parts(total, n_parts, 
     assert max(units) - min(units) <= 1
 
 
-@given(sizes=st.lists(st.integers(0, 50), max_size=30), limit=st.integers(-5, 120))
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=30), limit=st.integers(-5, 120))
 def test_groups_are_as_large_as_the_limit_allows(sizes, limit):
     bounds = group_bounds(sizes, limit)
     groups = [sizes[a:b] for a, b in itertools.pairwise(bounds)]
