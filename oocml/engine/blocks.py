@@ -76,7 +76,11 @@ class TaskBlocks:
     def _non_finite(self, name: str, index: int) -> str:
         message = self.message
         step = message.pass_.params.get("learning_rate")
-        advice = f"--set learning_rate={step / 10:.3g}" if step else "a smaller --set learning_rate"
+        advice = (
+            f"--set learning_rate={step / 10:.2g}"
+            if step
+            else "stronger regularisation, or look for huge values in the data"
+        )
         return (
             f"{self.context.model.name}: block {index} of {name!r} became NaN or infinite in epoch {message.epoch} "
             f"(pass {message.pass_.name}); the last good state is kept; try {advice}"

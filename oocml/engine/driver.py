@@ -135,7 +135,7 @@ class Driver:
         if not math.isfinite(item.objective):
             raise NonFinite(
                 f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
-                "state is kept; try a smaller --set learning_rate"
+                "state is kept; try a smaller step (--set learning_rate) or stronger regularisation"
             )
         self._tick()
         if isinstance(item, Epoch):

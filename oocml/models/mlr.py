@@ -224,7 +224,7 @@ class MLR:
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
         if problem.settings["solver"] in BATCH_SOLVERS:
             return BATCH_SOLVERS[problem.settings["solver"]].epoch_passes(problem)  # type: ignore[no-any-return]
-        return self.visit_pass(problem, eta=0.0), self.finish_pass(problem)
+        return self.visit_pass(problem, 0.0), self.finish_pass(problem)
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
         if problem.settings["solver"] in BATCH_SOLVERS:
@@ -232,7 +232,7 @@ class MLR:
         common = (
             self.start_pass(problem),
             self.mean_pass(problem),
-            self.visit_pass(problem, 0.0, True),
+            self.visit_pass(problem, 0.0, center=True),
             self.scores_pass(),
         )
         return common + (
@@ -243,9 +243,15 @@ class MLR:
         params = {"fit_intercept": bool(problem.settings["fit_intercept"])}
         return Pass("start", "rows", "start", data=True, params=params)
 
-    def visit_pass(self, problem: Problem, eta: float, center: bool = False) -> Pass:
+    def visit_pass(self, problem: Problem, rate: float, scale: float = 1.0, center: bool = False) -> Pass:
         """The visits of an epoch; with ``center`` each block first loses the class means of the epoch before."""
-        params = {"eta": eta, "center": center, "fit_intercept": bool(problem.settings["fit_intercept"])}
+        fit_intercept = bool(problem.settings["fit_intercept"])
+        params = {
+            "learning_rate": rate,
+            "eta": rate / scale,
+            "center": center,
+            "fit_intercept": fit_intercept,
+        }
         reads, writes = (*BLOCK, "log_a", *(("w_bar",) if center else ())), (*BLOCK, "w_sum", "lse")
         return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
 
@@ -279,16 +285,16 @@ class MLR:
         for n_epochs in segments:
             for epoch in range(n_epochs):
                 number += 1
-                eta = learning_rate(problem, epoch, n_epochs, loss if number > 1 else None) / scale
+                rate = learning_rate(problem, epoch, n_epochs, loss if number > 1 else None)
                 # the loss doesn't know the class means, L2 does: take them out before the last, small steps
                 center = 0 < epoch == n_epochs - 1
                 if center:
                     yield self.mean_pass(problem)
-                visited = yield self.visit_pass(problem, eta, center)
+                visited = yield self.visit_pass(problem, rate, scale, center)
                 finished = yield self.finish_pass(problem)
                 loss = (float(finished["lse"]) - float(visited["fit"])) / n_labelled
                 objective = loss + problem.settings["l2"] / 2 * float(visited["squares"])
-                verdict = yield Epoch(number, objective, extra={"loss": loss, "eta": eta * scale})
+                verdict = yield Epoch(number, objective, extra={"loss": loss, "learning_rate": rate})
                 if verdict.stop:
                     break
             loss = yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
