@@ -7,7 +7,8 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     finish   rows   log a from the parts
 
 The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls). A segment
-ends with Newton passes if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton: ``mlr_polish``.
+ends with Newton passes if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton passes:
+``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 
 from __future__ import annotations

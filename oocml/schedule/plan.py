@@ -134,14 +134,17 @@ def make_plan(
     sizes = Sizes(model.state(problem), layout, problem)
     largest = _largest_task(model, problem, layout)
     driver, worker = process_bytes(problem, panels)
-    base, per_worker = (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
+    base, per_worker = (
+        (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
+    )
     n = max(workers, 1)
     at_once = TASKS_AT_ONCE if workers else 1
     need = at_once * largest + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
             f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)}: "
-            f"{at_once} x {_mib(largest)} blocks, {_mib(need - at_once * largest)} process) but --memory is {_mib(memory)}; raise --memory, "
+            f"{at_once} x {_mib(largest)} blocks, {_mib(need - at_once * largest)} process) "
+            f"but --memory is {_mib(memory)}; raise --memory, "
             f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
         )
     spare = (memory - base) // n - need
@@ -160,7 +163,9 @@ def make_plan(
         bytes_per_worker=need + panel_cache + block_cache,
         bytes_total=base + n * (need + panel_cache + block_cache),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
-        read_bytes_per_epoch=sum(read_bytes(cost, panel_cache, block_cache, data_bytes, model_bytes) for cost in epoch),
+        read_bytes_per_epoch=sum(
+            read_bytes(cost, panel_cache, block_cache, data_bytes, model_bytes) for cost in epoch
+        ),
         write_bytes_per_epoch=sum(cost.write_bytes for cost in epoch),
         model_bytes=model_bytes,
         data_bytes=data_bytes,
@@ -295,13 +300,18 @@ def _layout(
     if pins.row_blocks:
         row_panels = even_bounds(n_panels, pins.row_blocks)
     else:
-        limit = min(ROW_BLOCK_BYTES / (row_bytes + cell_bytes + 1), task_memory / 4 / (row_bytes + cell_bytes * n_stripes + 1))
+        stacked = row_bytes + cell_bytes * n_stripes
+        limit = min(ROW_BLOCK_BYTES / (row_bytes + cell_bytes + 1), task_memory / 4 / (stacked + 1))
         row_panels = group_bounds(panels.rows.tolist(), int(limit))
     first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
     n_row_blocks = len(row_panels) - 1
     seconds = problem.nnz * max(np.diff(stripes)) / UPDATES_PER_S
     n_segments = max(1, min(n_row_blocks, int(seconds / MAX_TASK_S)))
-    kinds = [{s.kind for s in specs if s.name in p.writes} for p in model.epoch_passes(problem) if p.over == "tiles"]
+    kinds = [
+        {s.kind for s in specs if s.name in p.writes}
+        for p in model.epoch_passes(problem)
+        if p.over == "tiles"
+    ]
     if any({"row", "col"} <= k for k in kinds):  # rows must be cut too, or no two visits could run together
         n_segments = min(n_row_blocks, max(n_segments, PARALLEL_STRIPES))
     row_pass_bytes = problem.n_rows * (row_bytes + cell_bytes * n_stripes)

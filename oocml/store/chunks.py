@@ -171,8 +171,11 @@ def require_hard_links(folder: Path) -> None:
         probe.touch()
         os.link(probe, twin)
     except OSError as error:
-        what = "is not writable" if error.errno in (errno.EACCES, errno.EROFS) else f"has no hard links ({error.strerror})"
-        raise InputError(f"{folder} {what}; put the run on a local POSIX file system you may write to") from None
+        unwritable = error.errno in (errno.EACCES, errno.EROFS)
+        what = "is not writable" if unwritable else f"has no hard links ({error.strerror})"
+        raise InputError(
+            f"{folder} {what}; put the run on a local POSIX file system you may write to"
+        ) from None
     finally:
         probe.unlink(missing_ok=True)
         twin.unlink(missing_ok=True)
