@@ -147,9 +147,7 @@ class Run:
         )
         if prune:
             arrays = RunArrays(self.store, self._checkpoint(at))
-            result["bytes_before"] = sum(
-                4 * math.prod(arrays.shape(name)) for name in arrays.names
-            )
+            result["bytes_before"] = sum(4 * math.prod(arrays.shape(name)) for name in arrays.names)
             if data is not None:
                 result["before"] = self.evaluate(data, at=at)
                 result["after"] = self.evaluate(data, at=at, prune=prune)
@@ -239,9 +237,10 @@ def _verify(arrays: RunArrays, deep: bool) -> None:
                 continue
             for key in array.keys(index, stamp, shape):
                 if not (arrays.run.path / key).exists():
-                    raise DamagedStore(f"chunk {key} of {arrays.run.path} is missing; restore it or train again")
+                    raise DamagedStore(
+                        f"chunk {key} of {arrays.run.path} is missing; restore it or train again"
+                    )
 
 
 def _dataset(data: Dataset | str | os.PathLike[str]) -> Dataset:
     return data if isinstance(data, Dataset) else Dataset.open(data)
-

@@ -81,7 +81,9 @@ class Toy:
         return {}
 
     def prepare(self, panel: Any, problem: Problem) -> Any:
-        sums = np.add.reduceat(np.append(panel.X.data, 0.0), panel.X.indptr[:-1]) * (np.diff(panel.X.indptr) > 0)
+        sums = np.add.reduceat(np.append(panel.X.data, 0.0), panel.X.indptr[:-1]) * (
+            np.diff(panel.X.indptr) > 0
+        )
         return panel.row_ids, np.ascontiguousarray(sums, np.float64)
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
@@ -93,7 +95,14 @@ class Toy:
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
         return (
-            Pass("scale", "cols", "scale", reads=("V",), writes=("V", "s"), params={"by": problem.settings["by"]}),
+            Pass(
+                "scale",
+                "cols",
+                "scale",
+                reads=("V",),
+                writes=("V", "s"),
+                params={"by": problem.settings["by"]},
+            ),
             Pass("gather", "once", "gather", reads=("V",), writes=("M",)),
         )
 

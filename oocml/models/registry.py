@@ -19,7 +19,9 @@ def load_model(reference: str) -> Model:
     target = BUILTIN.get(reference, reference)
     module_name, _, attribute = target.rpartition(":")
     if not module_name:
-        raise UsageError(f"no model {reference!r}; there are {', '.join(BUILTIN)}, or give path/to/file.py:Model")
+        raise UsageError(
+            f"no model {reference!r}; there are {', '.join(BUILTIN)}, or give path/to/file.py:Model"
+        )
     if module_name.endswith(".py"):
         module = _module_from_file(Path(module_name))
     else:
@@ -27,7 +29,9 @@ def load_model(reference: str) -> Model:
     try:
         return getattr(module, attribute)()  # type: ignore[no-any-return]
     except AttributeError:
-        raise UsageError(f"{module_name} has no {attribute!r}; name the model's class after the colon") from None
+        raise UsageError(
+            f"{module_name} has no {attribute!r}; name the model's class after the colon"
+        ) from None
 
 
 def _module_from_file(path: Path):  # type: ignore[no-untyped-def]

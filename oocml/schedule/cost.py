@@ -97,7 +97,9 @@ def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, 
     spec, layout = sizes.specs[name], sizes.layout
     n_tasks, repeats = _repeats(pass_, layout)
     times = repeats[spec.kind]
-    sweeps = pass_.sweeps if spec.kind in ("row", "cell") and pass_.over == "tiles" and name in pass_.reads else 1
+    sweeps = (
+        pass_.sweeps if spec.kind in ("row", "cell") and pass_.over == "tiles" and name in pass_.reads else 1
+    )
     anew = initial or name not in pass_.reads  # an initial value is nowhere to be read
     if name not in pass_.writes:
         return (0 if anew else times * sweeps), 0

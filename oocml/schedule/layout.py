@@ -18,12 +18,12 @@ from oocml.types import Bounds
 class Layout:
     """Bounds of everything that is cut, each a rising tuple that starts at 0.
 
-        stripes      |  s0       |  s1   |        a stripe: the column blocks one task visits
-        columns      | q0  | q1  | q2    |
-        -------------+-----+-----+-------+
-        segment 0 p0 |     |     |       |        a task of a "tiles" pass is a rectangle:
-                  p1 |     |     |       |        one segment of row blocks x one stripe
-        segment 1 p2 |     |     |       |
+    stripes      |  s0       |  s1   |        a stripe: the column blocks one task visits
+    columns      | q0  | q1  | q2    |
+    -------------+-----+-----+-------+
+    segment 0 p0 |     |     |       |        a task of a "tiles" pass is a rectangle:
+              p1 |     |     |       |        one segment of row blocks x one stripe
+    segment 1 p2 |     |     |       |
     """
 
     row_panels: tuple[int, ...]

@@ -63,13 +63,16 @@ class StoredArray:
         """Keys of the chunks that cover a block of ``shape``."""
         return [key for key, _ in self._chunks(index, stamp, shape)]
 
-    def _chunks(self, index: int, stamp: int, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[slice, ...]]]:
+    def _chunks(
+        self, index: int, stamp: int, shape: tuple[int, ...]
+    ) -> Iterator[tuple[str, tuple[slice, ...]]]:
         if 0 in shape:
             return
         counts = [math.ceil(n / c) for n, c in zip(shape, self.chunk_shape, strict=True)]
         for grid in itertools.product(*map(range, counts)):
             where = tuple(
-                slice(g * c, min((g + 1) * c, n)) for g, c, n in zip(grid, self.chunk_shape, shape, strict=True)
+                slice(g * c, min((g + 1) * c, n))
+                for g, c, n in zip(grid, self.chunk_shape, shape, strict=True)
             )
             yield f"state/{self.name}/c.{'.'.join(map(str, (index, stamp, *grid)))}", where
 

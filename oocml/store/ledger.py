@@ -59,7 +59,7 @@ class Ledger:
     """Whether the program has ended for the current segments."""
 
     def pack(self) -> bytes:
-        body = msgpack.packb(vars(self), default=_encode)
+        body: bytes = msgpack.packb(vars(self), default=_encode)
         return _MAGIC + zlib.crc32(body).to_bytes(4, "big") + body
 
     @classmethod
@@ -67,7 +67,10 @@ class Ledger:
         """The ledger in ``record``; `DamagedStore` naming ``where`` if it is not whole."""
         head = len(_MAGIC) + 4
         body = record[head:]
-        if record[: len(_MAGIC)] != _MAGIC or zlib.crc32(body).to_bytes(4, "big") != record[len(_MAGIC) : head]:
+        if (
+            record[: len(_MAGIC)] != _MAGIC
+            or zlib.crc32(body).to_bytes(4, "big") != record[len(_MAGIC) : head]
+        ):
             raise DamagedStore(f"{where} is not a whole ledger; restore it or train again")
         return cls(**msgpack.unpackb(body, object_hook=_decode, strict_map_key=False))
 
@@ -83,7 +86,9 @@ def read_ledger(path: Path) -> Ledger:
     try:
         record = path.read_bytes()
     except FileNotFoundError:
-        raise DamagedStore(f"{path} is missing; nothing was begun there, or the run was moved in part") from None
+        raise DamagedStore(
+            f"{path} is missing; nothing was begun there, or the run was moved in part"
+        ) from None
     return Ledger.unpack(record, str(path))
 
 

@@ -1,12 +1,12 @@
 """A run on disk: one Zarr group with its configuration, state arrays and ledger.
 
-    RUN.zarr/
-      zarr.json        attributes "oocml": the configuration, fixed at creation
-      state/NAME/      one Zarr array per state array, axes (block, stamp, ...)
-      problem/NAME     what the model knows of its training data (small)
-      ledger           the current ledger; ledger.NAME: kept checkpoints
-      events.jsonl     a log, decides nothing
-      .lock            held by the one driver that may write
+RUN.zarr/
+  zarr.json        attributes "oocml": the configuration, fixed at creation
+  state/NAME/      one Zarr array per state array, axes (block, stamp, ...)
+  problem/NAME     what the model knows of its training data (small)
+  ledger           the current ledger; ledger.NAME: kept checkpoints
+  events.jsonl     a log, decides nothing
+  .lock            held by the one driver that may write
 """
 
 from __future__ import annotations
@@ -55,13 +55,17 @@ class RunStore:
         try:
             attributes = dict(zarr.open_group(str(self.path), mode="r").attrs)
         except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError):
-            raise InputError(f"{path} is not a run (no Zarr group); give the folder `oocml train` wrote") from None
+            raise InputError(
+                f"{path} is not a run (no Zarr group); give the folder `oocml train` wrote"
+            ) from None
         config = attributes.get("oocml")
         if not isinstance(config, dict) or config.get("kind") != "run":
             kind = config.get("kind", "something else") if isinstance(config, dict) else "something else"
             raise InputError(f"{path} holds a {kind}, not a run; give the folder `oocml train` wrote")
         if config.get("schema") != SCHEMA:
-            raise InputError(f"{path} has schema {config.get('schema')}, this version reads {SCHEMA}; update oocml")
+            raise InputError(
+                f"{path} has schema {config.get('schema')}, this version reads {SCHEMA}; update oocml"
+            )
         self.config: dict[str, Any] = config
 
     @property
@@ -253,5 +257,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
