@@ -54,7 +54,9 @@ class MemoryRun:
         self.model: Any = None
         self.written: Any = None
         zeros = {name: np.zeros(array.n_blocks, np.int64) for name, array in ARRAYS.items()}
-        write_ledger(folder / "ledger", Ledger(zeros, {n: z.astype(np.uint32) for n, z in zeros.items()}, [1]))
+        write_ledger(
+            folder / "ledger", Ledger(zeros, {n: z.astype(np.uint32) for n, z in zeros.items()}, [1])
+        )
 
     def checkpoint_path(self, name: str) -> Path:
         return self.path / f"ledger.{name}"
@@ -225,7 +227,13 @@ class JournalMachine(RuleBasedStateMachine):
     def die_and_start_again(self) -> None:
         """What was not written to the ledger on disk did not happen."""
         values, best, in_pass, done, n_results = copy.deepcopy(self.run.written)
-        self.values, self.best, self.in_pass, self.done, self.n_results = values, best, in_pass, done, n_results
+        self.values, self.best, self.in_pass, self.done, self.n_results = (
+            values,
+            best,
+            in_pass,
+            done,
+            n_results,
+        )
         self.zombies += self.flying.values()
         self.flying = {}
         self.open()
