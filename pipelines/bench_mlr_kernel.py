@@ -107,7 +107,7 @@ class BareKernel:
             seed=0,
         )
         panel = Panel(X, rng.integers(n_classes, size=n_rows).astype(np.float64), np.arange(n_rows))
-        pass_ = model.visit_pass(problem, eta=ETA)
+        pass_ = model.visit_pass(problem, ETA)
         self.kernel = model.kernels[pass_.kernel].visit
         self.visit = Visit(
             p=0,
