@@ -190,6 +190,8 @@ def resume(
 ) -> Run:
     """Finish an interrupted run's original epochs; with ``epochs`` add that many."""
     began = time.perf_counter()
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"epochs is {epochs}; it must be at least 1")
     run = RunStore(path)
     if epochs is None and run.read_ledger().finished:
         return Run(path)

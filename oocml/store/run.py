@@ -12,6 +12,7 @@ RUN.zarr/
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -83,11 +84,21 @@ class RunStore:
 
     @property
     def model_reference(self) -> str:
-        """What `oocml.models.registry.load_model` takes; a user's own model is loaded from the run's copy."""
+        """What `oocml.models.registry.load_model` takes; a user's own model is loaded from the run's copy.
+
+        Raises
+        ------
+        InputError
+            If that copy is not what it was when the run began.
+        """
         reference: str = self.config["model"]
-        if self.config["model_file"]:
-            return f"{self.path / 'model.py'}:{reference.rpartition(':')[2]}"
-        return reference
+        if not self.config["model_file"]:
+            return reference
+        copy = self.path / "model.py"
+        source = copy.read_bytes() if copy.exists() else b""
+        if hashlib.sha256(source).hexdigest() != self.config["model_sha256"]:
+            raise InputError(f"{copy} was changed since the run began; restore it, or train again with the new model")
+        return f"{copy}:{reference.rpartition(':')[2]}"
 
     def held_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the run keeps of its training data (feature statistics, labels)."""
