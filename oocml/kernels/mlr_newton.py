@@ -14,7 +14,7 @@ import numpy as np
 
 from oocml.kernels.exp import exp32
 from oocml.kernels.jit import jit
-from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, add_scores, longest_row, score_row
+from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, add_scores, longest_row, prefetch_row, score_row
 from oocml.types import Float32Array, Float64Array
 
 
@@ -64,7 +64,8 @@ def newton_gradient(rows, block, log_a, inverse_n, solver, work):
     intercept = np.uint64(block.W.shape[0])
     R, M = solver.residual, solver.diagonal
     x, x2 = np.empty((2, longest_row(rows)), np.float32)
-    for i in range(len(rows.indptr) - 1):
+    n_rows = len(rows.indptr) - 1
+    for i in range(n_rows):
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
         if first == last:
             continue
@@ -83,6 +84,10 @@ def newton_gradient(rows, block, log_a, inverse_n, solver, work):
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
                     E[k] += rows.weight[i]
+            if i + 1 < n_rows:
+                prefetch_row(rows, i + 1, block.W, c0, n)
+                prefetch_row(rows, i + 1, R, c0, n)
+                prefetch_row(rows, i + 1, M, c0, n)
             scatter_row(rows, i, x, E, c0, n, R)
             scatter_row(rows, i, x2, S, c0, n, M)
             for k in range(n):
@@ -131,6 +136,10 @@ def newton_product(rows, block, log_a, inverse_n, solver, work):
                 p = exp32(min(S[k] + log_a[i], _ZERO))
                 E[k] = p * (_ONE - p) * E[k]
                 E[k] *= inverse_n
+            if i + 1 < n_rows:
+                prefetch_row(rows, i + 1, block.W, c0, n)
+                prefetch_row(rows, i + 1, solver.direction, c0, n)
+                prefetch_row(rows, i + 1, solver.product, c0, n)
             scatter_row(rows, i, rows.data[rows.indptr[i] :], E, c0, n, solver.product)
             for k in range(n):
                 solver.product[np.uint64(intercept), c0 + k] += E[k]
@@ -198,7 +207,8 @@ def newton_line(rows, block, solver, steps, line, work):
     S, U, Z = work[0], work[1], work[2]
     n_classes = np.uint64(block.W.shape[1])
     fit, fit_step = 0.0, 0.0
-    for i in range(len(rows.indptr) - 1):
+    n_rows = len(rows.indptr) - 1
+    for i in range(n_rows):
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
         if first == last:
             continue
@@ -211,6 +221,9 @@ def newton_line(rows, block, solver, steps, line, work):
                 if 0 <= k < np.int64(n):
                     fit += rows.weight[i] * S[k]
                     fit_step += rows.weight[i] * U[k]
+            if i + 1 < n_rows:
+                prefetch_row(rows, i + 1, block.W, c0, n)
+                prefetch_row(rows, i + 1, solver.V, c0, n)
             for a in range(len(steps)):
                 for k in range(n):
                     Z[k] = S[k] + steps[a] * U[k]
