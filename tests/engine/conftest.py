@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,10 @@ def new_run(tmp_path: Path, _begun: Callable[..., ToyRun]) -> Callable[..., ToyR
         return made[-1]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _long_is_not_stuck(request: pytest.FixtureRequest) -> None:
+    """Long tests have their own timeout; pytest need not print every stack after two minutes."""
+    if request.node.get_closest_marker("long"):
+        faulthandler.cancel_dump_traceback_later()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -145,12 +146,25 @@ def test_the_best_state_is_the_state_of_its_epoch_and_survives_later_ones(new_ru
 def test_a_changed_program_is_refused(new_run, edit):
     toy = new_run(epochs=2)
     drive(toy)
-    copy = toy.run.path / "model.py"
-    edited(copy, f"{copy}:Toy", edit)
-    before = toy.run.ledger_path.read_bytes()
-    with pytest.raises(InputError, match="no longer yields"):
-        drive(toy, more_epochs=1)
-    del before
+    edited(toy.run.path / "model.py", f"{toy.run.path / 'model.py'}:Toy", edit)
+    with pytest.raises(InputError, match="model.py was changed"):
+        oocml.resume(toy.run.path, epochs=1, schedule="serial")
+    # as if the model had come from a package, of which nobody knows that it is another version
+    toy.run.config["model_sha256"] = hashlib.sha256((toy.run.path / "model.py").read_bytes()).hexdigest()
+    before = len(toy.run.read_ledger().results)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oocml.engine.context.RunStore", lambda path: toy.run)
+        with pytest.raises(InputError, match="no longer yields"):
+            drive(toy, more_epochs=1)
+    assert len(toy.run.read_ledger().results) == before
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_no_fewer_than_one_epoch_is_added(new_run, epochs):
+    toy = new_run()
+    with pytest.raises(UsageError, match="at least 1"):
+        oocml.resume(toy.run.path, epochs=epochs, schedule="serial")
+    assert toy.run.read_ledger().segments == [1]
 
 
 @pytest.mark.parametrize("where", ["V[:] = 0.9", 'v.row["R"][:] = ', 'v.col["V"][:] *= '])

@@ -40,9 +40,9 @@ def judged(toy: ToyRun, best: int, patience: int | None = None) -> Validation:
     return Validation(score, "distance", False, patience)
 
 
-def train(toy: ToyRun, disk: FaultyDisk | None = None) -> None:
+def train(toy: ToyRun, disk: FaultyDisk | None = None, *, forget: bool = True) -> None:
     if disk is None:
-        drive(toy, validation=judged(toy, 2))
+        drive(toy, validation=judged(toy, 2), forget=forget)
         return
     with disk.installed():
         drive(toy, validation=judged(toy, 2))
@@ -86,7 +86,7 @@ def check_every(case: Case, kind: str, first: int, step: int) -> None:
     for at in range(first, case.n_moments, step):
         toy = case.new()
         strike(toy, at, kind)
-        train(toy)
+        train(toy, forget=kind == "kill")  # after an error a notebook goes on in the same process
         assert fingerprint(toy.run) == case.undisturbed, f"{kind} at moment {at}"
         kept = set().union(*(checkpoint_files(toy.run, name) for name in toy.run.read_ledger().kept))
         assert chunk_files(toy.run) == named_files(toy.run) | kept, "nothing stays behind"

@@ -92,9 +92,12 @@ def copy_run(toy: ToyRun, path: Path) -> ToyRun:
     return ToyRun(RunStore(path), toy.plan)
 
 
-def drive(toy: ToyRun, executor: Any = None, *, more_epochs: int = 0, **options: Any) -> Driver:
-    """Train to the end of the program, as a process would that was just started."""
-    forget_context()
+def drive(
+    toy: ToyRun, executor: Any = None, *, more_epochs: int = 0, forget: bool = True, **options: Any
+) -> Driver:
+    """Train to the end of the program, as a process would that was just started (or that goes on)."""
+    if forget:
+        forget_context()
     with toy.run.lock():
         driver = Driver(toy.run, toy.plan, executor or InProcess(), **options)
         if more_epochs:

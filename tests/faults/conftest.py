@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,10 @@ def job(tmp_path: Path) -> Job:
     data = write_dataset(tmp_path / "toy.zarr", (6, 7, 5, 8, 6, 9))
     options = {"row_blocks": 4, "col_blocks": 4, "settings": {"sleep": 0.05}}
     return Job(TOY, str(data), tmp_path, 4, options)
+
+
+@pytest.fixture(autouse=True)
+def _long_is_not_stuck(request: pytest.FixtureRequest) -> None:
+    """Long tests have their own timeout; pytest need not print every stack after two minutes."""
+    if request.node.get_closest_marker("long"):
+        faulthandler.cancel_dump_traceback_later()
