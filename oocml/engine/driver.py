@@ -81,7 +81,7 @@ class Driver:
         self.sizes = Sizes(self.specs.values(), self.layout, self.problem)
         self._epoch = 0
         self._epoch_start: dict[str, float] = {}
-        self._warm = False
+        self._warm_workers = 0
         self._losses: Counter[tuple[int, int]] = Counter()
         self._clock_start: float | None = None
         self._seconds_before = 0.0
@@ -215,9 +215,11 @@ class Driver:
         cost = pass_cost(pass_, self.sizes, initial)
         cached = min(plan.panel_cache_bytes, plan.data_bytes)
         read = cost.data_scans * (plan.data_bytes - cached)
-        if cost.data_scans and not self._warm:
-            read += cached * max(1, min(plan.workers, cost.n_tasks))
-            self._warm = True
+        if cost.data_scans:
+            # each worker fills its cache in the first pass with a task for it
+            reached = max(1, min(plan.workers, cost.n_tasks))
+            read += cached * max(0, reached - self._warm_workers)
+            self._warm_workers = max(self._warm_workers, reached)
         if plan.block_cache_bytes < plan.model_bytes:
             read += cost.state_read_bytes
         self.journal.add(planned_read_bytes=read, planned_write_bytes=cost.write_bytes)
