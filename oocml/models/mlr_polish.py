@@ -34,11 +34,15 @@ from oocml.kernels.mlr_newton import (
 )
 from oocml.models.protocol import Array, Kernel, Pass, Problem, Scratch, StateSpec, Visit
 
-STEPS = (0.0, 0.06, 0.25, 0.5, 0.75, 1.0)
+STEPS = (0.0, 0.02, 0.12, 0.25, 0.5, 0.75, 1.0, 1.5)
 CG_STEPS = 10
 TOLERANCE = 0.2
+SHORT = 0.05
+"""A step up to this says that the quadratic model is of no use without much more damping."""
 ENOUGH = 1e-4
-"""A tour that gains less than this share of the objective is the last."""
+"""A tour that gains less than this share of the objective is the last, unless more damping may help."""
+HOPELESS = 1000.0
+"""Damping above which no step is expected to help."""
 
 
 def empty_line(problem: Problem, bounds: Any) -> Array:
@@ -188,12 +192,14 @@ def passes(problem: Problem) -> tuple[Pass, ...]:
 
 def damping(mu: float, step: float) -> float:
     """The next tour's damping: more if only a short step helped, less after a long one."""
-    if step <= 0.1:
+    if step <= SHORT:
+        return max(16 * mu, 1.0)
+    if step <= 0.15:
         return max(4 * mu, 0.3)
     if step <= 0.35:
         return max(2 * mu, 0.1)
     if step >= 0.75:
-        return mu / 4 if mu > 0.02 else 0.0
+        return mu / (4 if step <= 1 else 8) if mu > 0.02 else 0.0
     return mu
 
 
@@ -216,7 +222,7 @@ def tours(problem: Problem, n_labelled: int) -> Generator[Any, Any, tuple[float,
         loss, gain = float(losses[chosen]), float(objectives[0] - objectives[chosen])
         mu = damping(mu, step)
         count += 1
-        if gain < ENOUGH * abs(float(objectives[chosen])):
+        if gain < ENOUGH * abs(float(objectives[chosen])) and (step > SHORT or mu > HOPELESS):
             break
     moved = yield move_pass(step, v0_mean)
     return loss, loss + l2 / 2 * float(moved["squares"]), count
