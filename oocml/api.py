@@ -121,7 +121,7 @@ def train(
     Parameters
     ----------
     memory
-        Bytes for the whole process tree on one host (default 2 GiB). With ``task_memory`` (default: a quarter) it
+        Bytes for the whole process tree on one host (default 2 GiB). With ``task_memory`` (default: an eighth) it
         decides the layout, and so the bits of the result; workers never do.
     workers
         Worker processes (default: as many as there are cores and memory for).

@@ -105,7 +105,7 @@ def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
 
 
 def _is_size(name: str) -> bool:
-    return name in SIZE_NAMES or name.endswith("_bytes") or name.startswith("bytes_")
+    return name in SIZE_NAMES or name.endswith(("_bytes", "_bytes_per_epoch")) or name.startswith("bytes_")
 
 
 def _is_table(value: Any) -> bool:

@@ -45,7 +45,7 @@ def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
 @click.command(cls=Verb)
 @verb.run_argument
 @click.argument("out")
-@click.option("--prune", type=click.FloatRange(min=0), help="Drop weights that are no larger than this.")
+@click.option("--prune", type=click.FloatRange(min=0), help="Drop weights smaller than this.")
 @click.option("--data", metavar="TEST.zarr", help="With --prune: print the scores on it before and after.")
 @verb.at
 @verb.overwrite

@@ -34,7 +34,7 @@ settings_option = click.option(
 task_memory = click.option(
     "--task-memory",
     type=verb.SIZE,
-    help="Memory of one task; decides the layout (default: a quarter of --memory).",
+    help="Memory of one task; decides the layout (default: an eighth of --memory, or what is left for it).",
 )
 schedule = click.option("--schedule", type=verb.SCHEDULES, help="Who waits for whom (default: sync).")
 scheduler = click.option(
