@@ -278,3 +278,21 @@ def one_ledger(name: str, index: int, stamp: int, crc: int) -> Ledger:
 
 TestJournal = JournalMachine.TestCase
 TestJournal.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_parts_and_deltas_are_added_in_the_order_of_tasks_however_they_end(tmp_path, order):
+    run = MemoryRun(tmp_path)
+    run.model = dict
+    journal = Journal(run, SPECS, LAYOUT, PROBLEM, durable=False)  # type: ignore[arg-type]
+    journal.chunks = run.chunks  # type: ignore[assignment]
+    journal.open()
+    journal.begin_pass()
+    parts = [1e16, -1e16, 1.0]  # any other order gives something else
+    for number in order:
+        message = SimpleNamespace(task=tile(number), out_stamp=journal.fresh_stamp())
+        journal.commit_task(message, TaskResult(parts={"x": parts[number], "sum": parts[number]}))  # type: ignore[arg-type]
+    journal.merge_shared(PASS, 0, [tile(number) for number in range(3)])
+    stamp, crc = int(journal.ledger.stamps["sum"][0]), int(journal.ledger.crcs["sum"][0])
+    assert ARRAYS["sum"].read(run.chunks, 0, stamp, (), crc)[0] == 1.0
+    assert journal.end_pass(PASS) == {"x": 1.0}
