@@ -321,9 +321,7 @@ def _validation(run: RunStore, executor: Executor, plan: Plan) -> Validation | N
     dataset = Dataset.open(config["dataset"])
 
     def score() -> dict[str, float]:
-        return score_run(
-            run, dataset, executor, checkpoint=None, memory=plan.task_memory, n_workers=max(1, plan.workers)
-        )
+        return score_run(run, dataset, executor, checkpoint=None, memory=None, n_workers=max(1, plan.workers))
 
     return Validation(score, config["metric"], higher_is_better(config["metric"]), config["patience"])
 

@@ -89,7 +89,7 @@ class Run:
         at
             "best" (the default if epochs were validated), "last", or the number of a kept epoch.
         memory
-            Bytes for blocks and rows (default: the run's task memory).
+            Bytes for blocks and rows (default: half of the run's memory).
         """
         checkpoint = self._checkpoint(at)
         executor = self._executor()
@@ -98,7 +98,7 @@ class Run:
             _dataset(data),
             executor,
             checkpoint=checkpoint,
-            memory=memory or self.config["task_memory"],
+            memory=memory or max(self.config["task_memory"], self.config["memory"] // 2),
             n_workers=workers or executor.n_slots,
             prune=prune,
         )
@@ -121,7 +121,7 @@ class Run:
             dataset,
             executor,
             checkpoint=self._checkpoint(at),
-            memory=memory or self.config["task_memory"],
+            memory=memory or max(self.config["task_memory"], self.config["memory"] // 2),
             n_workers=workers or executor.n_slots,
             top=top,
         )

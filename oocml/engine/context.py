@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class RunContext:
 
 
 _opening = threading.Lock()
+_pools: weakref.WeakSet[BufferPool] = weakref.WeakSet()
 
 
 def run_context(setup: WorkerSetup) -> RunContext:
@@ -64,6 +66,8 @@ def _open_context(setup: WorkerSetup) -> RunContext:
     model, problem = load_model(run.model_reference), problem_of(run)
     specs = {spec.name: spec for spec in model.state(problem)}
     layout = Layout.from_dict(run.config["layout"])
+    pool = BufferPool(setup.pool_bytes)
+    _pools.add(pool)
     return RunContext(
         chunks=LocalChunks(run.path, durable=setup.durable),
         model=model,
@@ -76,7 +80,7 @@ def _open_context(setup: WorkerSetup) -> RunContext:
         kernels=model.kernels,
         panel_cache=PinnedCache(setup.panel_cache_bytes),
         block_cache=PinnedCache(setup.block_cache_bytes),
-        pool=BufferPool(setup.pool_bytes),
+        pool=pool,
         last_end_s=time.perf_counter(),
         compute=threading.Lock(),
         reader=ThreadPoolExecutor(1, thread_name_prefix="oocml-reader"),
@@ -107,6 +111,12 @@ def initial_block(
     block = take(block_shape(spec, layout, problem, index), spec.dtype)
     block[...] = spec.init(problem, block_bounds(spec, layout, index)) if callable(spec.init) else spec.init
     return block
+
+
+def trim_pools() -> None:
+    """Let go of the memory this process keeps for the blocks of its next tasks."""
+    for pool in _pools:
+        pool.trim()
 
 
 def forget_context() -> None:

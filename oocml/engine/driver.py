@@ -18,7 +18,7 @@ from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Completion, Executor, Lost
 from oocml.engine.journal import Journal
 from oocml.engine.messages import TaskMessage, TaskResult, WorkerSetup
-from oocml.errors import InputError, NonFinite, WorkersLost
+from oocml.errors import InputError, NonFinite, UsageError, WorkersLost
 from oocml.models.protocol import Epoch, Final, Pass, Verdict, derive_seed
 from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import TASKS_AT_ONCE, Plan
@@ -80,6 +80,7 @@ class Driver:
         self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable)
         self.sizes = Sizes(self.specs.values(), self.layout, self.problem)
         self._epoch = 0
+        self._segment_start = 0
         self._epoch_start: dict[str, float] = {}
         self._warm_workers = 0
         self._losses: Counter[tuple[int, int]] = Counter()
@@ -122,6 +123,8 @@ class Driver:
             )
         if isinstance(item, Epoch):
             self._epoch = item.number
+        elif isinstance(item, Final):
+            self._segment_start = self._epoch
 
     def _as_sent(self, item: Pass | Epoch | Final | None, result: dict[str, Any]) -> Any:
         if isinstance(item, Epoch):
@@ -140,6 +143,7 @@ class Driver:
         self._tick()
         if isinstance(item, Epoch):
             return self._end_epoch(item)
+        self._segment_start = self._epoch
         ledger.objective = float(item.objective)
         ledger.results.append(_mark(item))
         self.journal.flush(force=True)
@@ -265,17 +269,21 @@ class Driver:
 
     def _judge(self, validation: Validation, record: dict[str, Any]) -> tuple[bool, bool]:
         """Whether to stop, and whether this epoch is the best so far."""
+        if validation.metric not in record["valid"]:
+            raise UsageError(
+                f"{self.model.name} has no metric {validation.metric!r}; it has {', '.join(sorted(record['valid']))}"
+            )
         sign = 1 if validation.higher_is_better else -1
-        scores = [
-            sign * past["valid"][validation.metric]
-            for past in self.journal.ledger.history
-            if past.get("valid")
-        ]
+        history = [past for past in self.journal.ledger.history if past.get("valid")]
+        scores = [sign * past["valid"][validation.metric] for past in history]
         score = sign * record["valid"][validation.metric]
-        best = not scores or score > max(scores)
+        best = math.isfinite(score) and score > max(filter(math.isfinite, scores), default=-math.inf)
         if validation.patience is None or best:
             return False, best
-        return len(scores) - scores.index(max(scores)) >= validation.patience, False
+        # every segment is a training of its own: patience counts from its start
+        since = [s for past, s in zip(history, scores, strict=True) if past["epoch"] > self._segment_start]
+        since.append(score)
+        return len(since) - 1 - since.index(max(since)) >= validation.patience, False
 
     def _emit(self, event: events.Event) -> None:
         emit(self.monitors, event)

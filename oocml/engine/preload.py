@@ -14,6 +14,7 @@ import numpy as np
 import oocml.engine.score
 import oocml.engine.task  # noqa: F401
 from oocml.engine.cluster import REHEARSE
+from oocml.engine.executors import give_back_memory
 from oocml.engine.rehearsal import rehearse
 from oocml.kernels.finite import all_finite
 from oocml.models.registry import load_model
@@ -23,4 +24,5 @@ if REHEARSE in os.environ:
     reference, settings = json.loads(os.environ[REHEARSE])
     rehearse(load_model(reference), settings)
 gc.collect()
+give_back_memory()  # compiling takes much more than what it makes
 gc.freeze()

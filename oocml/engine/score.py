@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.data.dataset import Dataset, open_cached
-from oocml.engine.context import initial_block, problem_of
+from oocml.engine.context import initial_block, problem_of, trim_pools
 from oocml.engine.executors import Executor
 from oocml.errors import DamagedStore, DoesNotFit, InputError
 from oocml.models.protocol import Array, Problem
@@ -43,6 +43,7 @@ class ScoreMessage:
 
 def score_batch(message: ScoreMessage) -> Any:
     """Metrics counts of one batch of rows, or (row ids, predictions by name)."""
+    trim_pools()  # what training keeps for its next tasks is room for scoring between them
     run = RunStore(message.run_path)
     model, problem = load_model(run.model_reference), problem_of(run)
     scoring = model.scoring(problem, message.top)
@@ -106,8 +107,11 @@ def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:
     return panel._replace(y=LabelSets(panel.y.indptr, positions[panel.y.indices]))
 
 
-def batches(run: RunStore, dataset: Dataset, memory: int, n_workers: int) -> list[range]:
-    """Ranges of panels, each as many as the memory of one worker holds beside one column block."""
+def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int) -> list[range]:
+    """Ranges of panels, each as many as the memory of one worker holds beside one column block.
+
+    Without ``memory`` a batch is about one panel, the least there is.
+    """
     model, problem = load_model(run.model_reference), problem_of(run)
     layout = Layout.from_dict(run.config["layout"])
     scoring = model.scoring(problem, 0)
@@ -115,11 +119,15 @@ def batches(run: RunStore, dataset: Dataset, memory: int, n_workers: int) -> lis
     arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
     block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
     sizes = [dataset.panel_bytes(p) * PANELS_IN_FLIGHT for p in range(dataset.n_panels)]
-    room = memory - 2 * block
-    if room < max(sizes, default=0):
-        raise DoesNotFit(
-            f"scoring needs {(2 * block + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; raise --memory"
-        )
+    if memory is None:
+        room = max(sizes, default=0)
+    else:
+        room = memory - 2 * block
+        if room < max(sizes, default=0):
+            raise DoesNotFit(
+                f"scoring needs {(2 * block + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; "
+                "raise --memory"
+            )
     bounds = group_bounds(sizes, max(1, min(room, sum(sizes) // max(1, n_workers) + 1)))
     return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
 
@@ -140,7 +148,7 @@ def evaluate(
     executor: Executor,
     *,
     checkpoint: str | None,
-    memory: int,
+    memory: int | None,
     n_workers: int = 1,
     prune: float = 0.0,
 ) -> dict[str, float]:
@@ -163,7 +171,7 @@ def predict(
     executor: Executor,
     *,
     checkpoint: str | None,
-    memory: int,
+    memory: int | None,
     n_workers: int = 1,
     top: int,
 ) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, Array]]]:

@@ -177,7 +177,7 @@ class MLR:
             raise UsageError(f"solver is {settings['solver']!r}; mlr has {', '.join(SOLVERS)}")
         if settings["log_a"] not in LOG_A:
             raise UsageError(f"log_a is {settings['log_a']!r}; mlr has {', '.join(LOG_A)}")
-        if settings["polish"] < 0:
+        if settings["polish"] != int(settings["polish"]) or settings["polish"] < 0:
             raise UsageError(f"polish is {settings['polish']} but must be a number of passes, 0 or more")
         for name in ("history", "inner"):
             if settings[name] != int(settings[name]) or settings[name] < 1:

@@ -53,9 +53,14 @@ class BufferPool:
             if self.alive_bytes <= self.limit_bytes:
                 self._free.append(memory)
 
+    def trim(self) -> None:
+        """Let go of all unused memory."""
+        with self._lock:
+            self._free.clear()
+
     def _find(self, n_bytes: int) -> mmap.mmap:
         with self._lock:
-            fitting = [memory for memory in self._free if n_bytes <= len(memory) <= 2 * n_bytes]
+            fitting = [memory for memory in self._free if n_bytes <= len(memory) <= n_bytes * 5 // 4]
             if fitting:
                 best = min(fitting, key=len)
                 self._free = [memory for memory in self._free if memory is not best]

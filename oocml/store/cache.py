@@ -34,6 +34,9 @@ class PinnedCache:
     def put(self, key: Hashable, value: Any, n_bytes: int, version: Any = None) -> bool:
         """Keep a value if there is room; returns whether it is kept."""
         with self._lock:
+            held = self._entries.get(key)
+            if held is not None and held[0] == version:
+                return held[1] is value  # somebody may be reading what is held
             self._drop(key)
             if self.used_bytes + n_bytes > self.capacity_bytes:
                 return False

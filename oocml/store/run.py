@@ -97,7 +97,9 @@ class RunStore:
         copy = self.path / "model.py"
         source = copy.read_bytes() if copy.exists() else b""
         if hashlib.sha256(source).hexdigest() != self.config["model_sha256"]:
-            raise InputError(f"{copy} was changed since the run began; restore it, or train again with the new model")
+            raise InputError(
+                f"{copy} was changed since the run began; restore it, or train again with the new model"
+            )
         return f"{copy}:{reference.rpartition(':')[2]}"
 
     def held_arrays(self) -> dict[str, npt.NDArray[Any]]:

@@ -46,7 +46,7 @@ def test_a_toy_result_is_what_visiting_in_order_by_hand_gives(new_run):
 
 
 @pytest.mark.parametrize("reference", [TOY, OTHER], ids=["toy", "other"])
-@pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize("blocks", [(1, 1), (3, 4)])
 def test_caches_change_no_bit(new_run, reference, blocks):
     shape = {"row_blocks": blocks[0], "col_blocks": blocks[1], "epochs": 2, "reference": reference}
     plain, cold = new_run(**shape), new_run(**shape, caches=False)
@@ -57,17 +57,17 @@ def test_caches_change_no_bit(new_run, reference, blocks):
     assert read[0] < read[1], "the caches were used"
 
 
-def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run):
-    for reference in (TOY, OTHER):
-        for blocks in [(1, 1), (3, 2), (5, 4)]:
-            toy = new_run(
-                row_blocks=blocks[0], col_blocks=blocks[1], epochs=3, reference=reference, caches=False
-            )
-            totals = drive(toy).journal.ledger.totals
-            assert totals["planned_write_bytes"] == totals["write_bytes"]
-            if reference == TOY:  # the other's sweeps end early
-                assert totals["planned_read_bytes"] == totals["read_bytes"]
-            assert totals["planned_read_bytes"] >= totals["read_bytes"]
+@pytest.mark.parametrize(
+    ("reference", "blocks"), [(TOY, (1, 1)), (TOY, (3, 2)), (TOY, (5, 4)), (OTHER, (3, 2))]
+)
+def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, reference, blocks):
+    toy = new_run(row_blocks=blocks[0], col_blocks=blocks[1], epochs=2, reference=reference, caches=False)
+    totals = drive(toy).journal.ledger.totals
+    assert totals["planned_write_bytes"] == totals["write_bytes"]
+    if reference == TOY:
+        assert totals["planned_read_bytes"] == totals["read_bytes"]
+    else:  # its sweeps end early
+        assert 0.5 * totals["planned_read_bytes"] < totals["read_bytes"] < totals["planned_read_bytes"]
 
 
 def test_epochs_added_later_follow_on(new_run):

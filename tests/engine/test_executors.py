@@ -50,7 +50,7 @@ class InThreads:
 def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypatch, reference, pooled_bytes):
     monkeypatch.setattr(buffers, "POOLED_BYTES", pooled_bytes)
     monkeypatch.setattr(buffers, "ROUND_BYTES", 64)
-    shape = {"row_blocks": 4, "col_blocks": 4, "epochs": 2, "reference": reference}
+    shape = {"row_blocks": 3, "col_blocks": 3, "epochs": 1, "reference": reference}
     plain = new_run(**shape)
     drive(plain)
     for caches in (True, False):
@@ -64,7 +64,7 @@ def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypat
 def client() -> Iterator[Client]:
     """Two workers in this process, as somebody's own cluster might be."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client

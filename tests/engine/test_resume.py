@@ -97,7 +97,9 @@ def checkpoint_files(run: RunStore, name: str) -> set[str]:
     return {key for key in named_files(run, run.read_ledger(name)) if key.split("/")[1] in exported}
 
 
-@pytest.mark.parametrize(("kind", "first", "step"), [("kill", 1, 89), ("error", 17, 171), ("full", 41, 171)])
+@pytest.mark.parametrize(
+    ("kind", "first", "step"), [("kill", 1, 117), ("error", 17, 231), ("full", 141, 231)]
+)
 def test_a_fault_at_some_moments_changes_no_bit(case, kind, first, step):
     check_every(case, kind, first, step)
 
@@ -141,7 +143,7 @@ def test_a_ledger_written_in_batches_changes_no_bit(case, monkeypatch):
     toy = case.new()
     train(toy)
     assert fingerprint(toy.run) == case.undisturbed
-    for at in range(7, 200, 53):
+    for at in range(7, 200, 93):
         toy = case.new()
         strike(toy, at, "kill")
         train(toy)

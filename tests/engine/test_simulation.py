@@ -267,7 +267,7 @@ def check(request: Any, new_run: Any, one_setup: pytest.MonkeyPatch) -> Any:
 
 
 def test_bad_days_change_no_bit(check):
-    check(range(6))
+    check(range(3))
 
 
 @pytest.mark.long
