@@ -66,8 +66,8 @@ def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, refer
     assert totals["planned_write_bytes"] == totals["write_bytes"]
     if reference == TOY:
         assert totals["planned_read_bytes"] == totals["read_bytes"]
-    else:  # its sweeps end early
-        assert 0.5 * totals["planned_read_bytes"] < totals["read_bytes"] < totals["planned_read_bytes"]
+    else:  # its sweeps may end early
+        assert 0.5 * totals["planned_read_bytes"] < totals["read_bytes"] <= totals["planned_read_bytes"]
 
 
 def test_epochs_added_later_follow_on(new_run):
