@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ class Driver:
         self.setup = WorkerSetup(
             run_path=str(run.path),
             run_id=run.config["run_id"],
+            driver=uuid.uuid4().hex,
             panel_cache_bytes=plan.panel_cache_bytes,
             block_cache_bytes=plan.block_cache_bytes,
             pool_bytes=plan.task_bytes * TASKS_AT_ONCE + plan.block_cache_bytes,

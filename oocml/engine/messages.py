@@ -26,6 +26,8 @@ class WorkerSetup(NamedTuple):
 
     run_path: str
     run_id: str
+    driver: str
+    """Differs from driver to driver: tasks that outlive theirs share no memory with those of the next one."""
     panel_cache_bytes: int
     block_cache_bytes: int
     pool_bytes: int
