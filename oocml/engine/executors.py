@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import contextlib
 import queue
 import sys
 import time
@@ -124,7 +125,10 @@ class OnDask:
         """Addresses of the workers, as of at most `REFRESH_S` ago (asking is a round trip)."""
         now = time.monotonic()
         if now - self._asked > REFRESH_S or not self._known:
-            self._known = list(self.client.scheduler_info(n_workers=-1)["workers"])
+            try:
+                self._known = list(self.client.scheduler_info(n_workers=-1)["workers"])
+            except OSError:
+                raise WorkersLost("the Dask scheduler is gone; start it again, then resume") from None
             self._asked = now
         return self._known
 
@@ -232,7 +236,8 @@ class OnDask:
 
     def forget(self) -> None:
         for _, _, future in self._flying.values():
-            future.cancel()
+            with contextlib.suppress(OSError, CancelledError):  # where the scheduler is gone, so are its tasks
+                future.cancel()
         self._flying.clear()
 
     def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:

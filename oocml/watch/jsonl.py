@@ -70,8 +70,11 @@ class JsonLines:
 
     def _write(self, event: Event) -> None:
         record = {"at": round(time.time(), 3), **to_json(event)}
-        self._file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+            self._file.flush()
+        except OSError:
+            pass  # it decides nothing: where the disk is full, the state says so
 
 
 def read_events(path: str | PathLike[str]) -> Iterator[Logged]:
