@@ -92,7 +92,7 @@ def test_a_run_killed_while_it_is_created_is_begun_again(job: Job):
 
 @contextlib.contextmanager
 def cluster_without_nannies(n_workers: int) -> Iterator[tuple[str, list[psutil.Popen]]]:
-    """A scheduler that gives silent workers up after 5 s, and workers that nobody restarts."""
+    """A scheduler that gives silent workers up after 5 s, and workers that nobody restarts; they come first."""
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1s", "PYTHONPATH": str(ROOT)}
     port_file = ["--port", "0", "--no-dashboard"]
     scheduler = subprocess.Popen(
@@ -109,7 +109,7 @@ def cluster_without_nannies(n_workers: int) -> Iterator[tuple[str, list[psutil.P
             command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny"]
             command += ["--nthreads", "1", "--no-dashboard"]
             workers.append(psutil.Popen(command, env=environment, stderr=subprocess.DEVNULL))
-        yield address, workers
+        yield address, [*workers, scheduler]  # type: ignore[list-item]
     finally:
         for process in [*workers, scheduler]:
             process.send_signal(signal.SIGCONT)
@@ -162,4 +162,22 @@ def test_workers_that_outlive_their_driver_do_not_disturb_the_next_one(job: Job)
         driver = Driver(job.folder, verb="train", **job.train(out, scheduler=address, overwrite=True))
         failure = driver.failure()
     assert failure is None, failure
+    assert outcome(out) == expected
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("who", ["scheduler", "workers"])
+def test_a_cluster_that_is_gone_ends_the_training_in_one_line(job: Job, who: str):
+    job.options["settings"] = {"sleep": 0.1}
+    expected, out = in_peace(job), job.folder / "run.zarr"
+    with cluster_without_nannies(2) as (address, processes):
+        driver = Driver(job.folder, verb="train", **job.train(out, scheduler=address))
+        until_progress(driver, out, (0, 0))
+        for process in processes[2:] if who == "scheduler" else processes[:2]:
+            process.kill()
+        failure = driver.failure()
+    assert failure is not None
+    assert failure.splitlines()[-1].startswith("WorkersLost: ")
+    oocml.resume(out, schedule="serial")
     assert outcome(out) == expected
