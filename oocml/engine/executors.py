@@ -236,7 +236,8 @@ class OnDask:
 
     def forget(self) -> None:
         for _, _, future in self._flying.values():
-            with contextlib.suppress(OSError, CancelledError):  # where the scheduler is gone, so are its tasks
+            # where the scheduler is gone, so are its tasks
+            with contextlib.suppress(OSError, CancelledError):
                 future.cancel()
         self._flying.clear()
 

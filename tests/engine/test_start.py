@@ -1,0 +1,102 @@
+"""Beginning, replacing and holding runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import oocml
+from oocml.errors import RunBusy, UsageError
+from tests.engine.toys import TESTS, TOY, drive, fingerprint
+
+
+def test_a_run_has_one_driver(new_run):
+    toy = new_run()
+    hold = (
+        "import sys, oocml.store.run as r\n"
+        "with r.RunStore(sys.argv[1]).lock():\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", hold, str(toy.run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=TESTS.parent,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:
+        assert child.stdout.readline() == "held\n"
+        before = toy.run.ledger_path.read_bytes()
+        with pytest.raises(RunBusy, match="another process"):
+            drive(toy)
+        with pytest.raises(RunBusy):
+            oocml.train(TOY, toy.run.config["dataset"], toy.run.path, schedule="serial", overwrite=True)
+        assert toy.run.ledger_path.read_bytes() == before
+        child.kill()
+    drive(toy)
+    assert toy.run.read_ledger().finished
+
+
+def test_training_into_an_existing_run_is_refused_unless_it_may_be_replaced(new_run, toy_dataset):
+    toy = new_run(epochs=1)
+    drive(toy)
+    before = fingerprint(toy.run)
+    options: dict[str, Any] = {"epochs": 1, "schedule": "serial"}
+    with pytest.raises(UsageError, match="--overwrite"):
+        oocml.train(TOY, toy_dataset, toy.run.path, **options)
+    assert fingerprint(toy.run) == before
+    oocml.train(TOY, toy_dataset, toy.run.path, overwrite=True, **options)
+    beside = [path.name for path in toy.run.path.parent.iterdir() if path.name.startswith(toy.run.path.name)]
+    assert beside == [toy.run.path.name], "nothing is left beside it"
+
+
+def test_a_run_that_replaces_another_does_not_share_its_stamps(new_run, toy_dataset):
+    toy = new_run()
+    old = toy.run.read_ledger().next_stamp
+    oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True)
+    new = toy.run.read_ledger()
+    assert abs(new.next_stamp - old) >= 2**39, (
+        "late writes of the old run's workers must not be taken for its own"
+    )
+
+
+def test_what_killed_creations_left_is_removed(tmp_path, toy_dataset):
+    out = tmp_path / "run.zarr"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for left in (f"run.zarr.partial-{dead.pid}", f"run.zarr.partial-old-{dead.pid}"):
+        (tmp_path / left / "state").mkdir(parents=True)
+    oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_a_creation_that_failed_can_be_tried_again_in_the_same_process(tmp_path, toy_dataset, monkeypatch):
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    options: dict[str, Any] = {"epochs": 1, "schedule": "serial"}
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(oocml.errors.OocmlError, match="the disk is full"):
+            oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+    assert list(tmp_path.iterdir()) == []
+    oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder with other things"])
+def test_what_is_not_a_run_is_never_replaced(tmp_path, toy_dataset, kind):
+    out = tmp_path / "out"
+    if kind == "a file":
+        out.write_text("precious")
+    else:
+        out.mkdir()
+        (out / "precious").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="not a run"):
+            oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial", overwrite=overwrite)
+    assert (out if kind == "a file" else out / "precious").read_text() == "precious"
