@@ -102,6 +102,24 @@ def objective(problem: InMemory, l2: float, model: Linear) -> float:
     return total / len(problem.y) + l2 / 2 * float((W * W).sum())
 
 
+def distance(problem: InMemory, l2: float, model: Linear) -> float:
+    """At most how far the objective is above its minimum: |gradient|^2 / (2 l2), by strong convexity in W.
+
+    The intercept has no such bound of its own; its gradient is counted with the others.
+    """
+    W = model.W.astype(np.float64)
+    gradient, of_intercept = l2 * W, np.zeros(problem.n_classes)
+    for lo in range(0, len(problem.y), BATCH_ROWS):
+        X, y = problem.X[lo : lo + BATCH_ROWS], problem.y[lo : lo + BATCH_ROWS]
+        Z = X @ W + model.intercept
+        P = np.exp(Z - Z.max(axis=1, keepdims=True))
+        P /= P.sum(axis=1, keepdims=True)
+        P[np.arange(len(y)), y] -= 1
+        gradient += X.T @ P / len(problem.y)
+        of_intercept += P.sum(axis=0) / len(problem.y)
+    return float((gradient**2).sum() + (of_intercept**2).sum()) / (2 * l2)
+
+
 def scores(problem: InMemory, model: Linear) -> dict[str, float]:
     """Accuracy and macro F1."""
     from sklearn.metrics import f1_score

@@ -36,6 +36,14 @@ def test_objective_is_its_definition_whatever_the_batches(monkeypatch, rows_at_o
     )
 
 
+def test_the_gradient_tells_how_far_the_minimum_is():
+    problem = random_problem(3)
+    short, long = (softmax.fit("lbfgs", problem, L2, n).model for n in (15, 1000))
+    least = softmax.objective(problem, L2, long)
+    assert softmax.objective(problem, L2, short) - least <= softmax.distance(problem, L2, short)
+    assert softmax.distance(problem, L2, long) < 1e-8
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_solvers_end_at_a_minimum_of_our_objective(n_classes):
     problem, rng = random_problem(n_classes), np.random.default_rng(2)
