@@ -114,7 +114,7 @@ class BareKernel:
             q=0,
             sweep=0,
             last=True,
-            data=model.prepare(panel, problem),
+            data=model.prepare(panel, problem, Bounds(0, problem.n_features)),
             n_rows=n_rows,
             cols=Bounds(0, n_classes),
             **blocks_of(model, problem, pass_),

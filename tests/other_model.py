@@ -76,6 +76,7 @@ class Other:
     name = "other"
     col_axis = "things"
     block_cols = (1, 2)
+    tiles = False
     kernels = {
         "both": Kernel(both),
         "anew": Kernel(anew),
@@ -113,7 +114,7 @@ class Other:
     def constants(self, problem: Problem) -> Mapping[str, Any]:
         return {}
 
-    def prepare(self, panel: Any, problem: Problem) -> Any:
+    def prepare(self, panel: Any, problem: Problem, cols: Any) -> Any:
         return np.cos(panel.row_ids.astype(np.float64))
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:

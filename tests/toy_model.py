@@ -55,6 +55,7 @@ class Toy:
     name = "toy"
     col_axis = "things"
     block_cols = (1, 1000)
+    tiles = False
     kernels = {"visit": Kernel(visit), "fold": Kernel(fold), "scale": Kernel(scale), "gather": Kernel(gather)}
 
     def defaults(self) -> Mapping[str, Any]:
@@ -80,7 +81,7 @@ class Toy:
     def constants(self, problem: Problem) -> Mapping[str, Any]:
         return {}
 
-    def prepare(self, panel: Any, problem: Problem) -> Any:
+    def prepare(self, panel: Any, problem: Problem, cols: Any) -> Any:
         sums = np.add.reduceat(np.append(panel.X.data, 0.0), panel.X.indptr[:-1]) * (
             np.diff(panel.X.indptr) > 0
         )

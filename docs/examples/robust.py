@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from oocml.errors import InputError, UsageError
 from oocml.metrics import classification
 from oocml.models.protocol import Epoch, Final, Kernel, Pass, Problem, StateSpec, Visit
-from oocml.types import Csr, LabelSets, Panel
+from oocml.types import Bounds, Csr, LabelSets, Panel
 
 BATCH_ROWS = 64
 """Rows whose summed gradient makes one step."""
@@ -100,6 +100,7 @@ class Robust:
     name = "robust"
     col_axis = "labels"
     block_cols = (1, 1024)
+    tiles = False
     kernels = {"update": Kernel(update, end_sweep=shrink), "measure": Kernel(measure, end_sweep=squares)}
 
     def defaults(self) -> Mapping[str, Any]:
@@ -120,7 +121,7 @@ class Robust:
     def constants(self, problem: Problem) -> Mapping[str, Any]:
         return {}
 
-    def prepare(self, panel: Panel, problem: Problem) -> Rows:
+    def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> Rows:
         if isinstance(panel.y, LabelSets):
             return Rows(panel.X, classification.set_truth(panel.y))
         return Rows(panel.X, classification.single_truth(classification.label_codes(panel.y, problem.labels)))
@@ -186,17 +187,20 @@ class Scoring:
     """Each row's labels with the largest scores, and the objective."""
 
     reads = ("W",)
+    seen = False
 
     def __init__(self, problem: Problem, top: int) -> None:
         self.labels, self.top = problem.labels, min(top, len(problem.labels))
         self.settings = problem.settings
         self.squares: dict[int, float] = {}
 
-    def begin(self, data: Rows, n_rows: int) -> Ranked:
+    def begin(self, data: Rows, n_rows: int, state: Mapping[str, np.ndarray]) -> Ranked:
         best = np.full((n_rows, self.top), -np.inf, np.float32)
         return Ranked(np.full((n_rows, self.top), -1, np.int64), best, np.zeros(n_rows))
 
-    def visit(self, accumulator: Ranked, data: Rows, cols: Any, col: Mapping[str, np.ndarray]) -> None:
+    def visit(
+        self, accumulator: Ranked, data: Rows, cols: Bounds, col: Mapping[str, np.ndarray], seen: Any = None
+    ) -> None:
         W, n_rows = col["W"], len(accumulator.ids)
         self.squares[cols.lo] = float(np.square(W, dtype=np.float64).sum())
         for rows, x in batches(data, n_rows, len(W)):

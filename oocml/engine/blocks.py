@@ -13,6 +13,7 @@ from oocml.errors import NonFinite
 from oocml.kernels.finite import all_finite
 from oocml.models.protocol import Array, derive_seed
 from oocml.schedule.layout import block_shape
+from oocml.types import Bounds
 
 
 class TaskBlocks:
@@ -111,6 +112,6 @@ class TaskBlocks:
     def _read_panel(self, panel: int) -> tuple[object, int, int]:
         ctx = self.context
         raw = ctx.dataset.read_panel(panel)
-        entry = (ctx.model.prepare(raw, ctx.problem), len(raw.X.data))
+        entry = (ctx.model.prepare(raw, ctx.problem, Bounds(0, ctx.problem.n_features)), len(raw.X.data))
         ctx.panel_cache.put(panel, entry, nbytes(entry[0]))
         return (*entry, ctx.dataset.panel_bytes(panel))

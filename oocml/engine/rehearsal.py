@@ -108,7 +108,10 @@ class InMemory:
         self.cols = [Bounds(a, b) for a, b in zip(self.col_bounds[:-1], self.col_bounds[1:], strict=True)]
         self.specs = {spec.name: spec for spec in self.model.state(self.problem)}
         self.constants = self.model.constants(self.problem)
-        self.data = [self.model.prepare(cut_panel(self.panel, rows), self.problem) for rows in self.rows]
+        every_column = Bounds(0, self.problem.n_features)
+        self.data = [
+            self.model.prepare(cut_panel(self.panel, rows), self.problem, every_column) for rows in self.rows
+        ]
         self.state: dict[tuple[str, int, int], np.ndarray] = {}
         for name in self.specs:
             self.reset(name)

@@ -24,7 +24,7 @@ from oocml.schedule.layout import Layout, block_shape, group_bounds, stored_arra
 from oocml.store.chunks import LocalChunks
 from oocml.store.ledger import Ledger
 from oocml.store.run import RunStore
-from oocml.types import LabelSets, Panel
+from oocml.types import Bounds, LabelSets, Panel
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,15 @@ def score_batch(message: ScoreMessage) -> Any:
     dataset = open_cached(message.dataset)
     panels = [align_labels(dataset.read_panel(p), dataset, problem) for p in message.panels]
     row_ids = np.concatenate([panel.row_ids for panel in panels])
-    prepared = [model.prepare(panel, problem) for panel in panels]
+    every_column = Bounds(0, problem.n_features)
+    prepared = [model.prepare(panel, problem, every_column) for panel in panels]
     accumulators = [
-        scoring.begin(data, len(panel.row_ids)) for data, panel in zip(prepared, panels, strict=True)
+        scoring.begin(data, len(panel.row_ids), {}) for data, panel in zip(prepared, panels, strict=True)
     ]
     layout = Layout.from_dict(run.config["layout"])
     for q, col in column_blocks(run, message.checkpoint, scoring.reads, problem, message.prune):
         for accumulator, data in zip(accumulators, prepared, strict=True):
-            scoring.visit(accumulator, data, layout.cols(q), col)
+            scoring.visit(accumulator, data, layout.cols(q), col, None)
     if not message.predict:
         counts = [scoring.metrics(a, d) for a, d in zip(accumulators, prepared, strict=True)]
         total = counts[0]

@@ -48,7 +48,7 @@ from oocml.models.protocol import (
     StateSpec,
     Visit,
 )
-from oocml.types import LabelSets, Panel
+from oocml.types import Bounds, LabelSets, Panel
 
 BATCH_SOLVERS: Mapping[str, Any] = {"lbfgs": mlr_lbfgs, "lc": mlr_lc}
 """Modules that train with passes of their own."""
@@ -132,6 +132,7 @@ class MLR:
     name = "mlr"
     col_axis = "classes"
     block_cols = (16, 1024)
+    tiles = False
     kernels: Mapping[str, Kernel] = {
         "start": Kernel(start),
         "visit": Kernel(visit, end_visit, begin_visit),
@@ -214,7 +215,7 @@ class MLR:
         d, decay = feature_steps(problem)
         return {"d": d, "decay": decay}
 
-    def prepare(self, panel: Panel, problem: Problem) -> LabelledRows:
+    def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> LabelledRows:
         n_rows = len(panel.X.indptr) - 1
         truth = read_truth(panel, problem)
         counts = np.diff(truth.indptr)

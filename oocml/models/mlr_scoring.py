@@ -10,7 +10,7 @@ import numpy as np
 from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock, LabelledRows, mlr_class_sums, mlr_rank
 from oocml.metrics import classification
 from oocml.models.protocol import Array, Problem
-from oocml.types import Bounds, Float32Array, Float64Array, Int64Array
+from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int64Array
 
 
 class Scored(NamedTuple):
@@ -36,6 +36,7 @@ class MlrScoring:
     """See `oocml.models.protocol.Scoring`."""
 
     reads = ("W", "intercept")
+    seen = False
 
     def __init__(self, problem: Problem, top: int) -> None:
         self.labels = np.asarray(() if problem.labels is None else problem.labels)
@@ -45,14 +46,22 @@ class MlrScoring:
         self.squares: dict[int, float] = {}
         """Sum of squared weights by first class of the block."""
 
-    def begin(self, data: LabelledRows, n_rows: int) -> Scored:
-        del data
+    def begin(self, data: LabelledRows, n_rows: int, state: Mapping[str, Array]) -> Scored:
+        del data, state
         lse = np.zeros((n_rows, 2), np.float32)
         lse[:, 0] = EMPTY
         ids = np.full((n_rows, self.top), -1, np.int64)
         return Scored(ids, np.zeros((n_rows, self.top), np.float32), lse, np.zeros(n_rows))
 
-    def visit(self, accumulator: Scored, data: LabelledRows, cols: Bounds, col: Mapping[str, Array]) -> None:
+    def visit(
+        self,
+        accumulator: Scored,
+        data: LabelledRows,
+        cols: Bounds,
+        col: Mapping[str, Array],
+        seen: Csr | None = None,
+    ) -> None:
+        del seen
         if cols.lo not in self.squares:
             self.squares[cols.lo] = mlr_class_sums(col["W"], np.empty(len(col["W"]), np.float32))
         block = ClassBlock(col["W"], col["intercept"], cols.lo)

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from oocml.types import Bounds, Float64Array, Panel
+from oocml.types import Bounds, Csr, Float64Array, Panel
 
 Array = npt.NDArray[Any]
 Dim = str | int
@@ -95,6 +95,14 @@ class Pass:
         than one, a task sees all rows, and row and cell outputs are stored in the last sweep only.
     params
         Small values handed to the kernels.
+    ahead
+        "tiles" passes that visit rows whose column blocks depend on one another: a visit of row block p also sees the
+        row block that comes after it in the same lane (`Visit.ahead`), so that what p' needs from every column block
+        is gathered while those blocks are in memory anyway. Before the first row block of a lane there is a visit
+        that has only the one ahead. A row block is visited when all its columns have seen it ahead.
+    consumes
+        Cell arrays that are wanted by the visit of their row block alone: with its commit they are at their initial
+        value again, and take no room.
     """
 
     name: str
@@ -106,6 +114,23 @@ class Pass:
     sweeps: int = 1
     scratch: tuple[Scratch, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
+    ahead: bool = False
+    consumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A "tiles" pass repeated, an epoch each: nothing waits at their ends unless the schedule or validation does.
+
+    The program receives a list with the reduced parts of every epoch that was run (fewer than asked for if early
+    stopping ended the training). The driver makes the `Epoch`s itself, with ``ends``.
+    """
+
+    pass_: Pass
+    params: tuple[Mapping[str, Any], ...]
+    """Of every epoch: they are added to those of the pass."""
+    ends: Callable[[int, Parts], Epoch]
+    """The record of an epoch, from its position (0 for the first of ``params``) and its reduced parts."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +160,16 @@ class Verdict(NamedTuple):
     """True when early stopping ends the training (the program then finishes as after its last epoch)."""
 
 
+class Ahead(NamedTuple):
+    """The row block that a visit of an ``ahead`` pass sees beside its own."""
+
+    p: int
+    data: Any
+    n_rows: int
+    row: Mapping[str, Array]
+    cell: Mapping[str, Array]
+
+
 class Visit(NamedTuple):
     """What one kernel call gets. Arrays are views: kernels write in place."""
 
@@ -146,7 +181,7 @@ class Visit(NamedTuple):
     last: bool
     """Whether this is the task's last sweep: the only one whose row and cell outputs are stored."""
     data: Any
-    """What ``prepare`` made of the panel (None for passes without data)."""
+    """What ``prepare`` made of the panel or tile (None for passes without data)."""
     n_rows: int
     cols: Bounds
     """Global columns of block q."""
@@ -160,7 +195,9 @@ class Visit(NamedTuple):
     params: Mapping[str, Any]
     constants: Mapping[str, Array]
     seed: int
-    """Drawn from (run seed, pass number, panel): the same for every column block."""
+    """Drawn from (run seed, pass number, epoch, panel or row block): the same for every column block."""
+    ahead: Ahead | None = None
+    """In ``ahead`` passes, the next row block of the lane, if there is one."""
 
 
 class Kernel(NamedTuple):
@@ -176,7 +213,8 @@ class Kernel(NamedTuple):
     """Asked per column block after each sweep but the last two: if all say yes, the task jumps to its last sweep."""
 
 
-Program = Generator[Pass | Epoch | Final, Any, None]
+Item = Pass | Epochs | Epoch | Final
+Program = Generator[Item, Any, None]
 
 
 class Scoring(Protocol):
@@ -187,16 +225,27 @@ class Scoring(Protocol):
     """
 
     reads: tuple[str, ...]
-    """Names of the column arrays it needs; all of them exported."""
+    """Names of the state arrays it needs; all of them exported."""
+    seen: bool
+    """Whether it is told which entries of a row the training had (`visit`)."""
 
-    def begin(self, data: Any, n_rows: int) -> Any:
-        """Accumulators of a batch of rows (a NamedTuple of arrays); ``data`` is what ``prepare`` made of it."""
+    def begin(self, data: Any, n_rows: int, state: Mapping[str, Array]) -> Any:
+        """Accumulators of a batch of rows (a NamedTuple of arrays).
 
-    def visit(self, accumulator: Any, data: Any, cols: Bounds, col: Mapping[str, Array]) -> None:
-        """Take in one column block."""
+        ``data`` is what ``prepare`` made of the batch, without entries for models of tiles. ``state`` has the shared
+        arrays it reads, and the row arrays restricted to the batch's rows (initial values for unknown rows).
+        """
+
+    def visit(
+        self, accumulator: Any, data: Any, cols: Bounds, col: Mapping[str, Array], seen: Csr | None
+    ) -> None:
+        """Take in one column block; ``data`` is the batch, or for models of tiles its entries in these columns.
+
+        ``seen``: the training's entries in the same rows and columns, if asked for.
+        """
 
     def metrics(self, accumulator: Any, data: Any) -> Any:
-        """Small, picklable counts of a batch, added up by ``merge``."""
+        """Small, picklable counts of a batch, added up by ``merge``; ``data`` as for ``begin``."""
 
     def merge(self, a: Any, b: Any) -> Any: ...
 
@@ -213,6 +262,10 @@ class Model(Protocol):
     name: str
     col_axis: str
     """What columns are: "classes", "components", "features", ..."""
+    tiles: bool
+    """Whether columns are columns of the data: visits then get tiles (a row block's entries in one column block,
+    numbered from the block's first column) instead of panels, and everything per feature (``Problem.feature_nnz``,
+    ``init``, ``constants``) is in the run's own order of columns, which deals them out evenly over the blocks."""
     block_cols: tuple[int, int]
     """(multiple, maximum): widths of column blocks are multiples of the first and at most the second."""
 
@@ -229,8 +282,12 @@ class Model(Protocol):
     def constants(self, problem: Problem) -> Mapping[str, Array]:
         """Read-only arrays of O(n_features) that every worker derives once."""
 
-    def prepare(self, panel: Panel, problem: Problem) -> Any:
-        """What kernels get as ``visit.data``; called once per panel read, then cached."""
+    def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> Any:
+        """What kernels get as ``visit.data``; called once per panel or tile read, then cached.
+
+        ``cols`` are the data's columns that it holds: all of them, or one block's for models of tiles (none at all
+        for "rows" passes and `Scoring.begin`).
+        """
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
         """The passes of a typical epoch, for the plan."""

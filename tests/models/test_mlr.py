@@ -207,8 +207,8 @@ def test_scoring_by_blocks_agrees_with_all_scores_at_once():
     y_test = y.copy()
     y_test[:2] = np.nan, 99.0  # no label, and one that training never saw
     scoring = run.model.scoring(run.problem, 0)
-    data = run.model.prepare(Panel(csr(X), y_test, np.arange(len(X))), run.problem)
-    accumulator = scoring.begin(data, len(X))
+    data = run.model.prepare(Panel(csr(X), y_test, np.arange(len(X))), run.problem, Bounds(0, X.shape[1]))
+    accumulator = scoring.begin(data, len(X), {})
     for q, (lo, hi) in enumerate(pairwise(run.col_bounds)):
         col = {name: run.state[name, 0, q] for name in scoring.reads}
         scoring.visit(accumulator, data, Bounds(lo, hi), col)
