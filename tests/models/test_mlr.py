@@ -3,11 +3,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from oocml.engine.in_memory import InMemory, problem_of
 from oocml.errors import InputError, UsageError
 from oocml.models.mlr import MLR
 from oocml.models.protocol import Epoch, Final, Pass, Verdict
 from oocml.types import Bounds, Csr, LabelSets, Panel
-from tests.models.inmemory import InMemory, problem_of
 
 
 def csr(X):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from oocml import api
+from oocml.engine.in_memory import InMemory
 from oocml.models.protocol import derive_seed
 from oocml.schedule.layout import Layout
 from oocml.schedule.tasks import sub_epochs
-from tests.models.inmemory import InMemory
 from tests.models.mlr_oracles import write_panels
 from tests.models.test_mlr import planted, training
 

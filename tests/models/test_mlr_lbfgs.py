@@ -3,13 +3,13 @@ import pytest
 
 from oocml import api
 from oocml.engine.events import PassDone
+from oocml.engine.in_memory import InMemory, problem_of
 from oocml.engine.outputs import RunArrays
 from oocml.errors import UsageError
 from oocml.models.lbfgs_history import History
 from oocml.models.mlr import MLR
 from oocml.models.mlr_lbfgs import STEPS, gradient_pass
 from oocml.types import LabelSets, Panel
-from tests.models.inmemory import InMemory, problem_of
 from tests.models.mlr_oracles import numeric_gradient, optimum, randomise, write_panels
 from tests.models.test_mlr import csr, objective, one_hot, planted, training
 
