@@ -1,0 +1,74 @@
+"""Training a model that does not fit, where the kernel kills whoever takes more memory than was planned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from oocml.data.synth import synth
+from tests.cgroup import MemoryCgroup, NoCgroup, memory_cgroup
+
+MIB = 2**20
+MEMORY_MIB, LIMIT = 600, 780 * MIB
+"""``--memory``, and the group's limit: 1.3 times as much, since that also counts page cache."""
+FEATURES, CLASSES = 131_072, 4096
+MODEL_BYTES = 4 * FEATURES * CLASSES
+DISK_BYTES = 8 * 10**9
+
+
+@pytest.fixture
+def group() -> Iterator[MemoryCgroup]:
+    try:
+        with memory_cgroup(LIMIT) as made:
+            yield made
+    except NoCgroup as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for two copies of the model, emptied whatever happens."""
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    if mounts[next(folder for folder in tmp_path.parents if folder in mounts)] in ("tmpfs", "ramfs"):
+        pytest.skip(f"{tmp_path} is in memory; choose a folder on a disk with --basetemp")
+    if (free := shutil.disk_usage(tmp_path).free) < DISK_BYTES:
+        pytest.skip(f"{free / 1e9:.1f} GB free at {tmp_path}, {DISK_BYTES / 1e9:.0f} wanted")
+    yield tmp_path
+    for path in tmp_path.iterdir():
+        shutil.rmtree(path)
+
+
+def train(group: MemoryCgroup, folder: Path) -> dict[str, Any]:
+    """One epoch by the command line in the group; what it answers."""
+    data, run = str(folder / "data.zarr"), str(folder / "run.zarr")
+    synth("lshtc1_large", data, rows=2000, cols=FEATURES, classes=CLASSES, nnz_per_row=20, workers=1)
+    command = [sys.executable, "-m", "oocml.cli", "train", "mlr", data, run, "--json", "--epochs", "1"]
+    done = group.run([*command, "--memory", f"{MEMORY_MIB}MiB", "--workers", "2"], timeout=240)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_a_model_of_2_gb_trains_in_a_third_of_that(group: MemoryCgroup, disk: Path):
+    assert MODEL_BYTES >= 2e9 > 2.4 * group.limit
+    summary = train(group, disk)
+    assert group.oom_kills == 0
+    assert summary["finished"]
+    assert summary["planned_write_bytes"] >= MODEL_BYTES  # or nothing of this would be about the model
+    assert summary["peak_memory_bytes"] <= summary["planned_memory_bytes"] <= MEMORY_MIB * MIB
+    assert summary["read_bytes"] == pytest.approx(summary["planned_read_bytes"], rel=0.1)
+    assert summary["write_bytes"] == pytest.approx(summary["planned_write_bytes"], rel=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_the_group_kills_what_takes_more_and_counts_it(group: MemoryCgroup):
+    done = group.run([sys.executable, "-c", f"b'x' * {LIMIT}"], timeout=60)
+    assert done.returncode == -9
+    assert group.oom_kills == 1
