@@ -38,6 +38,8 @@ class Layout:
     """Segment r is row blocks ``segment_bounds[r]:segment_bounds[r + 1]``."""
     row_task_bounds: tuple[int, ...]
     """Row blocks that one task of a "rows" pass handles."""
+    n_lanes: int = 1
+    """Row blocks that are visited side by side where rows are seen ahead."""
 
     @property
     def n_row_blocks(self) -> int:
@@ -70,12 +72,12 @@ class Layout:
     def stripe_of(self, q: int) -> int:
         return bisect.bisect_right(self.stripe_bounds, q) - 1
 
-    def to_dict(self) -> dict[str, list[int]]:
-        return {name: list(bounds) for name, bounds in asdict(self).items()}
+    def to_dict(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layout:
-        return cls(**{name: tuple(bounds) for name, bounds in values.items()})
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def even_bounds(total: int, n_parts: int, multiple: int = 1) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ Pure: sizes and a seed in, tasks out. Nothing here touches Zarr, Dask or a clock
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ class Task(NamedTuple):
     """Whether its columns have seen no row of the pass when it begins."""
     closing: bool = True
     """Whether its columns will have seen all rows of the pass when it ends."""
+    ahead: tuple[int, ...] = ()
+    """Row blocks that are only seen ahead: those its lane visits next (at most one)."""
 
 
 class Footprint(NamedTuple):
@@ -44,15 +47,16 @@ class Footprint(NamedTuple):
 
 def blocks_of(spec: StateSpec, task: Task, layout: Layout, *, all_stripes: bool) -> Iterator[int]:
     """Indices of the blocks of one state array that a task touches."""
+    rows = task.rows + task.ahead
     if spec.kind == "row":
-        yield from task.rows
+        yield from rows
     elif spec.kind == "col":
         yield from task.cols
     elif spec.kind == "shared":
         yield 0
     else:
         stripes = range(layout.n_stripes) if all_stripes else (task.stripe,)
-        for p in task.rows:
+        for p in rows:
             for s in stripes:
                 yield p * layout.n_stripes + s
 
@@ -77,6 +81,19 @@ def conflict(a: Footprint, b: Footprint) -> bool:
     return not (a.writes.isdisjoint(b.reads | b.writes) and b.writes.isdisjoint(a.reads))
 
 
+def prerequisites(tasks: Sequence[Task]) -> dict[int, frozenset[int]]:
+    """Tasks by index that must be committed before a task may start; those without any are left out.
+
+    Where rows are seen ahead, a row block may be visited once all its columns have seen it.
+    """
+    seers: dict[int, list[int]] = {}
+    for task in tasks:
+        for p in task.ahead:
+            seers.setdefault(p, []).append(task.index)
+    wanted = {task.index: frozenset(i for p in task.rows for i in seers.get(p, ())) for task in tasks}
+    return {index: before for index, before in wanted.items() if before}
+
+
 def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[list[Task]]:
     """The tasks of one pass as a list of sub-epochs; tasks of one sub-epoch never conflict.
 
@@ -85,6 +102,8 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
     column block, so that a result does not depend on how columns were cut.
     """
     rng = np.random.default_rng(seed)
+    if pass_.ahead:
+        return _in_lanes(layout, rng)
     if pass_.over == "tiles":
         rectangles = _rectangles(pass_, layout, specs, rng)
     elif pass_.over == "rows":
@@ -105,6 +124,36 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
         [Task(next(numbers), *r, opening=first[r[1:]] is r, closing=last[r[1:]] is r) for r in sub_epoch]
         for sub_epoch in rectangles
     ]
+
+
+def _in_lanes(layout: Layout, rng: np.random.Generator) -> list[list[Task]]:
+    """Row blocks one after another in every lane, each seen ahead at the step before.
+
+    step 0    -  -        lanes 0 and 1: (visited, seen ahead); a step is a Latin square of lanes x stripes
+              p0 p1
+    step 1    p0 p1
+              p2 p3
+    step 2    p2 p3
+              -  -
+    """
+    order, n_lanes = rng.permutation(layout.n_row_blocks).tolist(), layout.n_lanes
+    found: list[list[Task]] = []
+    number = itertools.count()
+    before: list[int | None] = [None] * n_lanes
+    for step in range(-(-len(order) // n_lanes) + 1):
+        after = [*order[step * n_lanes : (step + 1) * n_lanes], *[None] * n_lanes][:n_lanes]
+        for stratum in latin_strata(n_lanes, layout.n_stripes, rng):
+            tasks = []
+            for lane, s in stratum:
+                rows, ahead = (
+                    tuple(p for p in (row,) if p is not None) for row in (before[lane], after[lane])
+                )
+                if rows or ahead:
+                    cols = tuple(layout.stripe(s))
+                    tasks.append(Task(next(number), rows, cols, s, False, False, ahead))
+            found.append(tasks)
+        before = after
+    return [tasks for tasks in found if tasks]
 
 
 _Rectangle = tuple[tuple[int, ...], tuple[int, ...], int]

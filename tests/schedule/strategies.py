@@ -40,6 +40,7 @@ def layouts(draw, max_panels=8, max_cols=12):
         stripe_bounds=draw(rising(n_col_blocks)),
         segment_bounds=draw(rising(n_row_blocks)),
         row_task_bounds=draw(rising(n_row_blocks)),
+        n_lanes=draw(st.integers(1, 3)),
     )
 
 

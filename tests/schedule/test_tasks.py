@@ -87,6 +87,25 @@ def some_tasks(draw, layout, over):
     return Task(0, tuple(draw(rows)), tuple(layout.stripe(stripe)), stripe)
 
 
+@given(layout=layouts(), seed=seeds)
+def test_rows_seen_ahead_are_seen_by_all_columns_before_they_are_visited(layout, seed):
+    pass_ = Pass("pass", "tiles", "kernel", reads=("col",), writes=("col", "row", "cell"), ahead=True)
+    strata = sub_epochs(pass_, layout, SPECS, seed)
+    tiles = sorted(itertools.product(range(layout.n_row_blocks), range(layout.n_stripes)))
+    tasks = [task for stratum in strata for task in stratum]
+    assert [task.index for task in tasks] == list(range(len(tasks)))
+    assert sorted((p, task.stripe) for task in tasks for p in task.rows) == tiles
+    assert sorted((p, task.stripe) for task in tasks for p in task.ahead) == tiles
+    seen = []
+    for stratum in strata:
+        for a, b in itertools.combinations(stratum, 2):
+            assert not conflict(footprint(pass_, a, layout, SPECS), footprint(pass_, b, layout, SPECS))
+        for task in stratum:
+            for p in task.rows:
+                assert {(p, s) for s in range(layout.n_stripes)} <= set(seen)
+        seen += [(p, task.stripe) for task in stratum for p in task.ahead]
+
+
 @given(data=st.data(), layout=layouts(), pass_=passes())
 def test_the_conflict_rule_is_what_visiting_block_by_block_says(data, layout, pass_):
     a, b = (data.draw(some_tasks(layout, pass_.over)) for _ in "ab")
