@@ -17,7 +17,7 @@ LAYERS = [
     {"schedule"},
     {"engine"},
     {"watch"},
-    {"api", "run"},
+    {"api", "run", "training"},
     {"estimators", "cli"},
     {"pipelines"},
 ]

@@ -11,13 +11,14 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 
 import dask
 import distributed.utils
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_client
 
-from oocml.errors import UsageError
+from oocml.errors import UsageError, WorkersLost
 from oocml.models.protocol import Settings
 from oocml.schedule.plan import TASKS_AT_ONCE
 
@@ -34,6 +35,9 @@ WORKER_ENVIRONMENT = {
 }
 REHEARSE = "OOCML_REHEARSE"
 """Environment variable that tells `oocml.engine.preload` the model to compile: JSON of reference and settings."""
+CONNECT_S = 10.0
+JOIN_S = 30.0
+"""How long a cluster of the caller's own may be without its first worker."""
 PR_SET_PDEATHSIG = 1
 """From Linux's ``sys/prctl.h``."""
 SETTINGS = {
@@ -94,7 +98,7 @@ class DieWithParent(WorkerPlugin):
 def remote_client(address: str) -> Iterator[Client]:
     """A client of the scheduler at ``address``; `UsageError` if none answers."""
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address} ({error}); check --scheduler") from None
     with client:
@@ -107,6 +111,19 @@ def running_client() -> Client | None:
         return get_client()
     except ValueError:
         return None
+
+
+def workers_per_host(client: Client) -> int:
+    """How many workers the host with the most of them has; waits for the first worker of a cluster."""
+    try:
+        client.wait_for_workers(1, timeout=JOIN_S)
+    except TimeoutError:
+        raise WorkersLost(
+            f"the Dask cluster at {client.scheduler.address} has no worker, and none joined in {JOIN_S:.0f} s; "
+            "start some"
+        ) from None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return max(Counter(worker["host"] for worker in workers).values())
 
 
 def prepare_forkserver(reference: str, settings: Settings) -> None:

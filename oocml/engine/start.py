@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.data.dataset import Dataset
+from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
@@ -88,9 +89,11 @@ def begin_run(
     epochs: int,
     schedule: str,
     validation: Mapping[str, Any] | None = None,
+    durable: bool = False,
     overwrite: bool,
+    check: Callable[[RunStore], None] | None = None,
 ) -> RunStore:
-    """Create the run's store; refuses a disk that has no room for it."""
+    """Create the run's store; refuses a disk that has no room for it. ``check``: see `create_run`."""
     folder = Path(path).absolute().parent
     if folder.is_dir():
         free = shutil.disk_usage(folder).free
@@ -106,7 +109,7 @@ def begin_run(
         "settings": dict(problem.settings),
         "seed": problem.seed,
         "dataset": str(Path(dataset.path).absolute()),
-        "dataset_sha256": dataset.attrs.get("sha256"),
+        "dataset_sha256": dataset_sha256(dataset),
         "problem": {name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")},
         "layout": plan.layout.to_dict(),
         "memory": plan.memory,
@@ -115,6 +118,7 @@ def begin_run(
         "schedule": schedule,
         "epochs": epochs,
         "validation": validation,
+        "durable": durable,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": platform.machine(),
     }
@@ -127,6 +131,7 @@ def begin_run(
         segments=[epochs],
         model_file=model_file,
         overwrite=overwrite,
+        check=check,
     )
 
 

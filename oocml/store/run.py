@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from oocml.store.ledger import STAMPS_PER_DRIVER, Ledger, read_ledger, write_led
 
 SCHEMA = 1
 LEDGER = "ledger"
+LOCK = ".lock"
 
 
 class RunStore:
@@ -50,7 +51,7 @@ class RunStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(os.path.abspath(path))
         if not self.path.exists():
             raise InputError(f"there is no run at {path}; `oocml train` makes one")
         try:
@@ -138,6 +139,24 @@ class RunStore:
         return n_removed
 
 
+def check_place(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise, with nothing changed, if a run cannot be made at ``path``."""
+    path = Path(os.path.abspath(path))
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; make it first")
+    require_hard_links(path.parent)
+    if not path.exists():
+        return
+    if not (path / LEDGER).exists():
+        if not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir()):
+            raise UsageError(f"{path} exists and is not a run; give another name")
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists; `oocml resume` goes on with it, --overwrite replaces it")
+    with _held_lock(path):
+        pass
+
+
 def create_run(
     path: str | os.PathLike[str],
     *,
@@ -147,44 +166,49 @@ def create_run(
     segments: list[int],
     model_file: Path | None = None,
     overwrite: bool = False,
+    check: Callable[[RunStore], None] | None = None,
 ) -> RunStore:
     """Make a run beside ``path`` and rename it there when it is whole.
 
     Parameters
     ----------
     arrays
-        The state arrays; ``config["state"]`` says what each means.
+        The state arrays.
     held
         Small arrays the run keeps of its training data.
-
-    A folder without a ledger at ``path`` is what a killed creation leaves behind and is replaced; so is a run if
-    ``overwrite`` is set.
+    overwrite
+        Replace a run that is there. An empty folder is always replaced.
+    check
+        Called with the run before it takes its place; what it raises leaves ``path`` as it was.
     """
-    path = Path(path).absolute()
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist; make it first")
-    require_hard_links(path.parent)
-    if path.exists() and (path / LEDGER).exists() and not overwrite:
-        raise UsageError(f"{path} exists; `oocml resume` goes on with it, --overwrite replaces it")
-    if path.exists() and not (path / LEDGER).exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} exists and is not a run; give another name")
+    check_place(path, overwrite)
+    path = Path(os.path.abspath(path))
     _remove_leftovers(path)
     beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
     with ExitStack() as stack:
-        if path.exists():
+        if (path / LEDGER).exists():
             stack.enter_context(_held_lock(path))  # nobody trains what is about to be replaced
         stack.callback(shutil.rmtree, beside, ignore_errors=True)
-        try:
+        with _writing(path):
             _write_run(beside, config, arrays, held, segments, model_file)
+        if check is not None:
+            check(RunStore(beside))
+        with _writing(path):
             _put_in_place(beside, path)
-        except OSError as error:
-            raise write_failed(error, path) from error
     return RunStore(path)
 
 
 @contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_failed(error, path) from error
+
+
+@contextmanager
 def _held_lock(path: Path) -> Iterator[None]:
-    fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -220,13 +244,18 @@ def _write_run(
 
 
 def _put_in_place(beside: Path, path: Path) -> None:
-    if not path.exists():
-        os.rename(beside, path)
+    if not (path / LEDGER).exists():
+        (path / LOCK).unlink(missing_ok=True)  # of a creation that was killed
+        os.rename(beside, path)  # replaces an empty folder, too
         return
     old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
     shutil.rmtree(old, ignore_errors=True)
     os.rename(path, old)
-    os.rename(beside, path)
+    try:
+        os.rename(beside, path)
+    except OSError:
+        os.rename(old, path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,0 +1,258 @@
+"""The life of one driver: workers are found, a run is put in place or taken up, trained, and let go."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oocml.data.dataset import Dataset
+from oocml.data.identity import dataset_sha256
+from oocml.engine import events
+from oocml.engine.cluster import local_client, remote_client, running_client, workers_per_host
+from oocml.engine.context import problem_of
+from oocml.engine.driver import Driver, Validation
+from oocml.engine.events import Monitor, emit
+from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.rehearsal import rehearse
+from oocml.engine.score import ScoreMessage, score_batch
+from oocml.engine.score import evaluate as score_run
+from oocml.errors import DoesNotFit, InputError, UsageError
+from oocml.metrics.directions import higher_is_better
+from oocml.models.protocol import Model, Problem
+from oocml.models.registry import load_model
+from oocml.run import Run
+from oocml.schedule.cost import PanelSizes
+from oocml.schedule.plan import Plan, make_plan
+from oocml.store.run import RunStore
+from oocml.watch.jsonl import JsonLines
+from oocml.watch.memory import MemorySampler
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SCHEDULES = ("sync", "serial")
+
+
+@dataclass(frozen=True)
+class Session:
+    """How one driver works; nothing of it decides bits."""
+
+    schedule: str
+    scheduler: str | None
+    """Address of the caller's own cluster."""
+    workers: int | None
+    """Processes of a cluster that is started for the training; None: as many as there are cores and memory for."""
+    monitors: Sequence[Monitor]
+    durable: bool
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"no schedule {self.schedule!r}; there are {', '.join(SCHEDULES)}")
+
+
+class Workplace(NamedTuple):
+    """Where a training is about to run, and the plan for it."""
+
+    executor: Executor
+    client: Client | None
+    plan: Plan
+    sampler: MemorySampler
+
+
+def plan_workers(
+    model: Model, problem: Problem, panels: PanelSizes, workers: int | None, **asked: Any
+) -> Plan:
+    """The plan for the given workers, or for as many as there are cores and memory for."""
+    if workers is not None:
+        return make_plan(model, problem, panels, workers=workers, **asked)
+    for n in range(os.cpu_count() or 1, 1, -1):
+        try:
+            return make_plan(model, problem, panels, workers=n, **asked)
+        except DoesNotFit:
+            continue
+    return make_plan(model, problem, panels, workers=1, **asked)
+
+
+@contextmanager
+def open_workplace(
+    session: Session, reference: str, problem: Problem, dataset: Dataset, **asked: Any
+) -> Iterator[Workplace]:
+    """Plan a training and open its workers; nothing is written yet, so that a failure here costs nothing.
+
+    Parameters
+    ----------
+    reference
+        The model, for `oocml.models.registry.load_model`.
+    asked
+        What `oocml.schedule.plan.make_plan` takes: memory, layout and the like.
+
+    On a cluster of the caller's own the memory of each host is planned for the workers that it has there.
+    """
+    model, panels = load_model(reference), PanelSizes.of(dataset)
+    with ExitStack() as stack:
+        if session.schedule == "serial":
+            plan = plan_workers(model, problem, panels, 0, **asked)
+            sampler = stack.enter_context(MemorySampler())
+            rehearse(model, problem.settings)
+            yield Workplace(InProcess(), None, plan, sampler)
+            return
+        if session.scheduler is not None:
+            client: Client | None = stack.enter_context(remote_client(session.scheduler))
+        else:
+            client = running_client()
+        if client is None:
+            plan = plan_workers(model, problem, panels, session.workers, **asked)
+            sampler = stack.enter_context(MemorySampler())
+            client = stack.enter_context(local_client(plan.workers, reference, problem.settings))
+        else:
+            _refuse_workers(session.workers)
+            plan = plan_workers(model, problem, panels, workers_per_host(client), **asked)
+            sampler = stack.enter_context(MemorySampler())
+        executor = OnDask(client, model.name)
+        yield Workplace(executor, client, replace(plan, workers=executor.n_workers), sampler)
+
+
+def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | None = None) -> Run:
+    """Train a run to the end of its epochs; the caller holds its lock."""
+    from oocml.watch.dashboard import Dashboard, install
+
+    plan, sampler = place.plan, place.sampler
+    watching: list[Monitor] = [*session.monitors, sampler, JsonLines(run.path / "events.jsonl")]
+    link = None
+    with ExitStack() as stack:
+        if place.client is not None:
+            link = install(place.client)
+            watching.append(Dashboard(place.client))
+        stack.callback(events.close, watching)
+        driver = Driver(run, plan, place.executor, monitors=watching, durable=session.durable)
+        ledger = driver.journal.ledger
+        if more_epochs:
+            ledger.segments.append(more_epochs)
+        driver.validation = _validation(run, place)
+        emit(watching, _started(driver, plan, link))
+        startup = time.perf_counter() - session.began
+        try:
+            driver.train()
+        except BaseException as error:
+            place.executor.forget()
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            emit(watching, events.RunStopped(reason))
+            raise
+        finally:
+            totals = ledger.totals
+            totals["startup_seconds"] = startup
+            totals["peak_memory_bytes"] = max(sampler.peak_bytes, totals.get("peak_memory_bytes", 0))
+            totals["planned_memory_bytes"] = plan.bytes_total
+        driver.journal.flush(force=True)
+        emit(
+            watching,
+            events.RunDone(
+                epochs=len(ledger.history),
+                seconds=totals["seconds"],
+                startup_seconds=startup,
+                objective=ledger.objective if ledger.objective is not None else float("nan"),
+                peak_memory_bytes=int(totals["peak_memory_bytes"]),
+            ),
+        )
+    return Run(run.path)
+
+
+def validation_config(
+    dataset: Dataset, training: Dataset, metric: str, patience: int | None
+) -> dict[str, Any]:
+    """What a run records of how its epochs are judged; raises if they cannot be."""
+    higher_is_better(metric)
+    if dataset.n_cols != training.n_cols:
+        raise InputError(
+            f"{dataset.path} has {dataset.n_cols} features, {training.path} has {training.n_cols}; "
+            f"ingest it with --like {training.path}"
+        )
+    return {
+        "dataset": os.path.abspath(dataset.path),
+        "sha256": dataset_sha256(dataset),
+        "metric": metric,
+        "patience": patience,
+    }
+
+
+def check_metric(run: RunStore, executor: Executor) -> None:
+    """Score a few rows with the initial state: raise `UsageError` if the model has no such metric."""
+    config = run.config.get("validation")
+    if config is None:
+        return
+    message = ScoreMessage(
+        run_path=str(run.path),
+        checkpoint=None,
+        dataset=config["dataset"],
+        panels=range(1),
+        top=0,
+        predict=False,
+    )
+    model = load_model(run.model_reference)
+    [total] = executor.map(score_batch, [message])
+    names = model.scoring(problem_of(run), 0).scores(total)
+    if config["metric"] not in names:
+        raise UsageError(
+            f"{model.name} has no metric {config['metric']!r}; it has {', '.join(sorted(names))}"
+        )
+
+
+def open_recorded(path: str, sha256: str, what: str, run: RunStore) -> Dataset:
+    """A dataset that a run was begun with; `InputError` if it is gone or is another one now."""
+    if not os.path.exists(path):
+        raise InputError(f"the {what} {path} of {run.path} is gone; put it back, or train again")
+    dataset = Dataset.open(path)
+    if dataset_sha256(dataset) != sha256:
+        raise InputError(
+            f"the {what} {path} was changed since {run.path} was begun; restore it, or train again"
+        )
+    return dataset
+
+
+def _validation(run: RunStore, place: Workplace) -> Validation | None:
+    config = run.config.get("validation")
+    if config is None:
+        return None
+    dataset = Dataset.open(config["dataset"])
+
+    def score() -> dict[str, float]:
+        n_workers = max(1, place.plan.workers)
+        return score_run(run, dataset, place.executor, checkpoint=None, memory=None, n_workers=n_workers)
+
+    return Validation(score, config["metric"], higher_is_better(config["metric"]), config["patience"])
+
+
+def _started(driver: Driver, plan: Plan, link: str | None) -> events.RunStarted:
+    problem, layout, ledger = driver.problem, driver.layout, driver.journal.ledger
+    return events.RunStarted(
+        run=str(driver.run.path),
+        model=driver.model.name,
+        n_rows=problem.n_rows,
+        n_features=problem.n_features,
+        n_cols=layout.col_bounds[-1],
+        nnz=problem.nnz,
+        n_row_blocks=layout.n_row_blocks,
+        n_col_blocks=layout.n_col_blocks,
+        n_panels=layout.row_panels[-1],
+        tasks_per_epoch=plan.tasks_per_epoch,
+        epochs=sum(ledger.segments),
+        n_workers=max(1, plan.workers),
+        memory_bytes=plan.memory,
+        worker_memory_bytes=plan.bytes_per_worker,
+        plan=plan.to_dict(),
+        config=driver.run.config["settings"],
+        dashboard=link,
+        resumed_from=len(ledger.history) if ledger.incarnation else None,
+    )
+
+
+def _refuse_workers(workers: int | None) -> None:
+    if workers is not None:
+        raise UsageError(
+            "--workers is for a cluster that is started here, and a running one is to be used; leave it out"
+        )

@@ -1,0 +1,122 @@
+"""A run is put in place when all is ready, and goes on with what it was begun with."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oocml
+from oocml.engine.driver import Driver
+from oocml.errors import DoesNotFit, InputError, UsageError
+from tests.engine.toys import TOY, write_dataset
+
+SERIAL: dict[str, Any] = {"epochs": 2, "schedule": "serial"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data.zarr")
+
+
+@pytest.fixture
+def valid(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "valid.zarr", panel_rows=(4, 2))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Checksums of all files by name."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (UsageError, {"schedule": "sync", "scheduler": "tcp://127.0.0.1:9"}),
+        (DoesNotFit, {"memory": 10 * 2**20}),
+        (UsageError, {"metric": "rmse"}),
+        (UsageError, {"metric": "nonsense"}),
+        (UsageError, {"schedule": "eager"}),
+        (InputError, {"data": "nowhere.zarr"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_a_training_that_cannot_begin_leaves_the_run_it_would_replace(
+    tmp_path, data, valid, monkeypatch, kind, options
+):
+    monkeypatch.setattr("oocml.engine.cluster.CONNECT_S", 0.3)
+    out = tmp_path / "run.zarr"
+    oocml.train("mlr", data, out, **SERIAL)
+    before, beside = tree(out), set(tmp_path.iterdir())
+    with pytest.raises(kind) as caught:
+        oocml.train(
+            **{"model": "mlr", "data": data, "out": out, "valid": valid} | SERIAL | options, overwrite=True
+        )
+    assert "\n" not in str(caught.value)
+    assert tree(out) == before
+    assert set(tmp_path.iterdir()) == beside
+
+
+def test_a_metric_that_the_model_lacks_is_found_before_the_first_epoch(tmp_path, data, valid, monkeypatch):
+    monkeypatch.setattr(Driver, "train", lambda driver: pytest.fail("training began"))
+    with pytest.raises(UsageError, match="mlr has no metric 'rmse'; it has accuracy, .*objective"):
+        oocml.train("mlr", data, tmp_path / "run.zarr", valid=valid, metric="rmse", **SERIAL)
+    assert not (tmp_path / "run.zarr").exists()
+
+
+class Stop(Exception):
+    pass
+
+
+def begun(monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -> None:
+    """Train up to where the first epoch would begin."""
+
+    def stop(driver: Driver) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "train", stop)
+        with pytest.raises(Stop):
+            oocml.train(*args, **options)
+
+
+def change(path: Path) -> None:
+    write_dataset(path, panel_rows=(3, 3))
+
+
+@pytest.mark.parametrize("which", ["data", "valid"])
+@pytest.mark.parametrize(("harm", "word"), [(shutil.rmtree, "is gone"), (change, "was changed")])
+def test_a_run_goes_on_only_with_the_data_it_was_begun_with(
+    tmp_path, data, valid, monkeypatch, which, harm, word
+):
+    out = tmp_path / "run.zarr"
+    begun(monkeypatch, "mlr", data, out, valid=valid, **SERIAL)
+    harm({"data": data, "valid": valid}[which])
+    before = tree(out)
+    with pytest.raises(InputError, match=f"{which}.zarr .*{word}"):
+        oocml.resume(out)
+    assert tree(out) == before
+
+
+def test_a_resumed_run_is_as_durable_as_it_was_begun(tmp_path, data, monkeypatch):
+    asked: list[bool] = []
+    original = Driver.__init__
+
+    def seen(driver: Driver, *args: Any, durable: bool = False, **options: Any) -> None:
+        asked.append(durable)
+        original(driver, *args, durable=durable, **options)
+
+    monkeypatch.setattr(Driver, "__init__", seen)
+    for durable in (True, False):
+        out = tmp_path / f"{durable}.zarr"
+        oocml.train(TOY, data, out, durable=durable, **SERIAL)
+        oocml.resume(out, epochs=1)
+        oocml.resume(out, epochs=1, durable=not durable)
+    assert asked == [True, True, False, False, False, True]
