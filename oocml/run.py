@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oocml.data.dataset import Dataset
-from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.executors import InProcess, OnDask
 from oocml.engine.outputs import RunArrays, export_run, write_predictions
 from oocml.engine.score import evaluate, predict
 from oocml.errors import DamagedStore, UsageError
 from oocml.schedule.layout import block_shape, n_blocks, stored_array
+from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.store.run import RunStore
 
 if TYPE_CHECKING:
@@ -89,18 +90,15 @@ class Run:
         at
             "best" (the default if epochs were validated), "last", or the number of a kept epoch.
         memory
-            Bytes for blocks and rows (default: half of the run's memory).
+            Bytes for blocks and rows on a host (default: half of the run's memory in this process; as little as can
+            be on the workers of an open `distributed.Client`).
         """
-        checkpoint = self._checkpoint(at)
-        executor = self._executor()
         return evaluate(
             self.store,
             _dataset(data),
-            executor,
-            checkpoint=checkpoint,
-            memory=memory or max(self.config["task_memory"], self.config["memory"] // 2),
-            n_workers=workers or executor.n_slots,
+            checkpoint=self._checkpoint(at),
             prune=prune,
+            **self._workers(memory, workers),
         )
 
     def predict(
@@ -115,15 +113,12 @@ class Run:
         overwrite: bool = False,
     ) -> dict[str, Any]:
         """Write the ``top`` best columns of each row, in the order of the dataset's source, to .zarr or text."""
-        executor, dataset = self._executor(), _dataset(data)
         batches = predict(
             self.store,
-            dataset,
-            executor,
+            _dataset(data),
             checkpoint=self._checkpoint(at),
-            memory=memory or max(self.config["task_memory"], self.config["memory"] // 2),
-            n_workers=workers or executor.n_slots,
             top=top,
+            **self._workers(memory, workers),
         )
         n_rows = write_predictions(batches, out, overwrite=overwrite)
         return {"out": str(out), "n_rows": n_rows, "top": top}
@@ -216,11 +211,18 @@ class Run:
         have = ", ".join(f"{name} (epoch {epoch})" for name, epoch in kept.items())
         raise UsageError(f"{self.path} keeps no state {at!r}; it has last{', ' + have if have else ''}")
 
-    def _executor(self) -> Executor:
-        from oocml.engine.cluster import running_client
+    def _workers(self, memory: int | None, workers: int | None) -> dict[str, Any]:
+        """Who scores, and the memory that each task of theirs may take."""
+        from oocml.engine.cluster import running_client, workers_per_host
 
         client = running_client()
-        return InProcess() if client is None else OnDask(client, self.config["model"])
+        if client is None:
+            memory = memory or max(self.config["task_memory"], self.config["memory"] // 2)
+            return {"executor": InProcess(), "memory": memory, "n_workers": workers or 1}
+        if memory is not None:
+            memory //= TASKS_AT_ONCE * workers_per_host(client)
+        executor = OnDask(client, self.config["model"])
+        return {"executor": executor, "memory": memory, "n_workers": workers or executor.n_slots}
 
 
 def _verify(arrays: RunArrays, deep: bool) -> None:

@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import queue
 import sys
+import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +30,10 @@ HAND_OVER_S = 10.0
 """How long a worker may take to hand over the result of a task that has ended."""
 PATIENCE_S = 120.0
 """How long a cluster may have no worker before we give up."""
+POLL_S = 5.0
+_resident = threading.BoundedSemaphore(TASKS_AT_ONCE)
+"""Held by the tasks of this process that may have blocks in memory: a cluster of somebody's own may have more threads
+than a plan has room for."""
 
 
 class Lost(NamedTuple):
@@ -50,7 +55,11 @@ class Executor(Protocol):
     n_workers: int
     """Worker processes; 0 where this process does the work."""
 
-    def submit(self, message: TaskMessage) -> None: ...
+    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
+        """Send a dispatch to a worker, or to the one that last had its blocks."""
+
+    def free(self) -> list[str]:
+        """Workers that can take a dispatch now, those with the fewest in flight first."""
 
     def wait(self) -> list[Completion]:
         """Block until at least one task has ended; raise what a task raised."""
@@ -71,8 +80,12 @@ class InProcess:
     def __init__(self) -> None:
         self._queue: deque[TaskMessage] = deque()
 
-    def submit(self, message: TaskMessage) -> None:
+    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
+        del worker
         self._queue.append(message)
+
+    def free(self) -> list[str]:
+        return [] if self._queue else ["driver"]
 
     def wait(self) -> list[Completion]:
         message = self._queue.popleft()
@@ -89,10 +102,17 @@ class InProcess:
 
 def run_on_worker(message: TaskMessage) -> TaskResult:
     """Run a task on a Dask worker."""
-    result = run_task(message)
-    result.worker = get_worker().address
-    give_back_memory()
+    with _resident:
+        result = run_task(message)
+        result.worker = get_worker().address
+        give_back_memory()
     return result
+
+
+def call_on_worker(function: Callable[[Any], Any], message: Any) -> Any:
+    """Call a function that reads blocks on a Dask worker."""
+    with _resident:
+        return function(message)
 
 
 def give_back_memory() -> None:
@@ -132,10 +152,16 @@ class OnDask:
             self._asked = now
         return self._known
 
-    def submit(self, message: TaskMessage) -> None:
+    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         task = message.task
         where = ("q", task.cols[0]) if task.cols else ("p", task.rows[0])
-        self._send(message, self._place(where))
+        self._send(message, self._place(where) if worker is None else worker)
+
+    def free(self) -> list[str]:
+        flying = Counter(worker for _, worker, _ in self._flying.values())
+        rooms = {worker: TASKS_AT_ONCE - flying[worker] for worker in self._workers()}
+        turns = [(flying[worker] + n, worker) for worker, room in rooms.items() for n in range(room)]
+        return [worker for _, worker in sorted(turns)]
 
     def _send(self, message: TaskMessage, worker: str) -> None:
         task = message.task
@@ -186,15 +212,19 @@ class OnDask:
         waited = 0.0
         while True:
             try:
-                return self._ended.get(timeout=5.0)
+                return self._ended.get(timeout=POLL_S)
             except queue.Empty:
-                workers = self._workers()
-                waited = 0.0 if workers else waited + 5.0
-                self._send_stranded(workers)
-                if waited >= PATIENCE_S:
-                    raise WorkersLost(
-                        f"no worker has been alive for {PATIENCE_S:.0f} s; look at the workers' logs, then resume"
-                    ) from None
+                waited = self._still_waiting(waited)
+                self._send_stranded(self._workers())
+
+    def _still_waiting(self, waited: float) -> float:
+        """Seconds for which there has been no worker, after another wait in vain; `WorkersLost` if too many."""
+        waited = 0.0 if self._workers() else waited + POLL_S
+        if waited >= PATIENCE_S:
+            raise WorkersLost(
+                f"no worker has been alive for {PATIENCE_S:.0f} s; look at the workers' logs, then resume"
+            )
+        return waited
 
     def _send_stranded(self, workers: list[str]) -> None:
         """Send anew what Dask has forgotten.
@@ -216,11 +246,14 @@ class OnDask:
         # its worker may die before it hands over the result of a task that had ended: Dask would run that again,
         # perhaps never
         message, worker, _ = self._flying[future.key]
+        failed = future.status == "error"
         try:
             result: TaskResult = future.result(timeout=0 if future.status == "pending" else HAND_OVER_S)
         except KilledWorker as error:
             return self._lost(message.out_stamp, str(error.last_worker.address))
         except TimeoutError:
+            if failed:  # the task's own
+                raise
             future.cancel()
             return Lost(worker, was_running=False)
         except CancelledError:
@@ -244,26 +277,44 @@ class OnDask:
     def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
         window: deque[tuple[Any, Future]] = deque()
         waiting = deque(messages)
-        while waiting or window:
-            while waiting and len(window) < self.n_slots:
-                message = waiting.popleft()
-                window.append((message, self._call(function, message)))
-            message, future = window.popleft()
-            for _ in range(MAX_RESTARTS):
-                try:
-                    result = future.result()
-                    break
-                except KilledWorker:
-                    future = self._call(function, message)
-                except CancelledError:
-                    raise WorkersLost("the Dask scheduler is gone; start it again") from None
-            else:
-                raise WorkersLost(
-                    f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs"
-                )
-            yield result
-            future.release()
+        try:
+            while waiting or window:
+                while waiting and len(window) < self.n_slots:
+                    message = waiting.popleft()
+                    window.append((message, self._call(function, message)))
+                yield self._first(function, window)
+                window.popleft()[1].release()
+        finally:
+            for _, future in window:  # of a caller that wants no more
+                with contextlib.suppress(OSError, CancelledError):
+                    future.cancel()
+
+    def _first(self, function: Callable[[Any], Any], window: deque[tuple[Any, Future]]) -> Any:
+        """The result of the first call of a window, begun anew on another worker if its worker dies."""
+        for left in reversed(range(MAX_RESTARTS)):
+            message, future = window[0]
+            try:
+                return self._wait_for(future)
+            except KilledWorker:
+                if left:
+                    window[0] = (message, self._call(function, message))
+            except CancelledError:
+                raise WorkersLost("the Dask scheduler is gone; start it again") from None
+        raise WorkersLost(f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs")
+
+    def _wait_for(self, future: Future) -> Any:
+        waited = 0.0
+        while True:
+            failed = future.status == "error"
+            try:
+                return future.result(timeout=POLL_S)
+            except TimeoutError:
+                if failed:  # the call's own
+                    raise
+                waited = self._still_waiting(waited)
 
     def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
         name = f"{self.name}-{function.__name__}"
-        return self.client.submit(function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0)
+        return self.client.submit(
+            call_on_worker, function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0
+        )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +15,12 @@ from distributed import Client, KilledWorker, LocalCluster
 
 import oocml
 from oocml.engine import executors as module
+from oocml.engine.cluster import workers_per_host
+from oocml.engine.events import RunStarted
 from oocml.engine.executors import Completion, Lost, OnDask
 from oocml.engine.messages import TaskMessage
 from oocml.engine.task import run_task
-from oocml.errors import WorkersLost
+from oocml.errors import DoesNotFit, UsageError, WorkersLost
 from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.schedule.tasks import Task
 from oocml.store import buffers
@@ -33,7 +37,7 @@ class InThreads:
         self.pool = ThreadPoolExecutor(n_threads)
         self.ended: queue.Queue[Any] = queue.Queue()
 
-    def submit(self, message: TaskMessage) -> None:
+    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         future = self.pool.submit(run_task, message)
         future.add_done_callback(lambda future: self.ended.put((message, future)))
 
@@ -60,6 +64,21 @@ def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypat
         assert fingerprint(toy.run) == fingerprint(plain.run)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_number_of_workers_changes_no_bit(tmp_path, toy_dataset, workers):
+    options: dict[str, Any] = {"epochs": 3, "row_blocks": 4, "col_blocks": 3}
+    for reference in (TOY, OTHER):
+        oocml.train(
+            reference, toy_dataset, tmp_path / "serial.zarr", schedule="serial", overwrite=True, **options
+        )
+        oocml.train(
+            reference, toy_dataset, tmp_path / "sync.zarr", workers=workers, overwrite=True, **options
+        )
+        serial, sync = (oocml.open_run(tmp_path / f"{name}.zarr") for name in ("serial", "sync"))
+        assert fingerprint(sync.store) == fingerprint(serial.store)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers in this process, as somebody's own cluster might be."""
@@ -81,19 +100,25 @@ def test_training_on_the_callers_cluster_is_training_serially(client, tmp_path, 
     assert client.scheduler_info()["workers"], "a client that is not ours stays open"
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_the_number_of_workers_changes_no_bit(tmp_path, toy_dataset, workers):
-    options: dict[str, Any] = {"epochs": 3, "row_blocks": 4, "col_blocks": 3}
-    for reference in (TOY, OTHER):
-        oocml.train(
-            reference, toy_dataset, tmp_path / "serial.zarr", schedule="serial", overwrite=True, **options
-        )
-        oocml.train(
-            reference, toy_dataset, tmp_path / "sync.zarr", workers=workers, overwrite=True, **options
-        )
-        serial, sync = (oocml.open_run(tmp_path / f"{name}.zarr") for name in ("serial", "sync"))
-        assert fingerprint(sync.store) == fingerprint(serial.store)
+def test_the_callers_cluster_is_planned_for_the_workers_it_has(client, tmp_path, toy_dataset):
+    seen: list[Any] = []
+    options: dict[str, Any] = {"epochs": 1, "memory": 2**30, "monitors": [seen.append]}
+    oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+    [started] = [event for event in seen if isinstance(event, RunStarted)]
+    assert (started.n_workers, started.plan["workers"]) == (2, 2)
+    assert 2 * started.worker_memory_bytes < started.plan["bytes_total"] <= 2**30
+    with pytest.raises(UsageError, match="--workers is for a cluster that is started here"):
+        oocml.train(TOY, toy_dataset, tmp_path / "other.zarr", workers=1, **options)
+    with pytest.raises(DoesNotFit):
+        oocml.train(TOY, toy_dataset, tmp_path / "other.zarr", **options | {"memory": 320 * 2**20})
+    assert not (tmp_path / "other.zarr").exists()
+
+
+def test_hosts_are_planned_for_the_fullest_of_them():
+    hosts = {"tcp://a:1": "a", "tcp://b:1": "b", "tcp://a:2": "a", "tcp://c:1": "c"}
+    info = {"workers": {address: {"host": host} for address, host in hosts.items()}}
+    cluster = SimpleNamespace(wait_for_workers=lambda n, timeout: None, scheduler_info=lambda n_workers: info)
+    assert workers_per_host(cluster) == 2  # type: ignore[arg-type]
 
 
 class FakeFuture:
@@ -104,6 +129,9 @@ class FakeFuture:
 
     def add_done_callback(self, callback: Any) -> None:
         self.callback = callback
+
+    def callback(self, future: FakeFuture) -> None:
+        pass
 
     def end(self, value: Any, status: str = "finished") -> None:
         self.value, self.status = value, status
@@ -133,13 +161,18 @@ class FakeClient:
         self.workers = list(workers)
         self.futures: list[FakeFuture] = []
         self.running: dict[str, list[Any]] = {}
+        self.ends: list[Any] = []
+        """How the next calls end."""
 
     def scheduler_info(self, n_workers: int = -1) -> dict[str, Any]:
         return {"workers": dict.fromkeys(self.workers)}
 
-    def submit(self, function: Any, message: Any, *, key: Any, workers: Any, **options: Any) -> FakeFuture:
+    def submit(self, *call: Any, key: Any, workers: Any = None, **options: Any) -> FakeFuture:
         assert options["retries"] == 0
         self.futures.append(FakeFuture(key, workers[0] if workers else ""))
+        if self.ends:
+            value = self.ends.pop(0)
+            self.futures[-1].end(value, "error" if isinstance(value, Exception) else "finished")
         return self.futures[-1]
 
     def processing(self) -> dict[str, list[Any]]:
@@ -244,6 +277,83 @@ def test_a_cluster_without_workers_is_given_up_in_one_line(fake, monkeypatch):
     monkeypatch.setattr(executor._ended, "get", nothing)
     with pytest.raises(WorkersLost, match="no worker has been alive for 10 s"):
         executor.wait()
+
+
+def test_a_tasks_own_timeout_is_an_error_and_no_loss(fake):
+    client, executor = fake("a")
+    executor.submit(message(1))
+    client.futures[0].end(TimeoutError("the store did not answer"), "error")
+    with pytest.raises(TimeoutError, match="did not answer"):
+        executor.wait()
+
+
+def results_of(executor: OnDask, n: int) -> Iterator[Any]:
+    return executor.map(run_task, list(range(n)))
+
+
+def test_a_map_is_given_up_when_no_worker_is_left(fake, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_S", 10.0)
+    client, executor = fake("a")
+    results = results_of(executor, 5)
+    client.workers = []
+    with pytest.raises(WorkersLost, match="no worker has been alive for 10 s"):
+        next(results)
+    assert client.futures
+    assert all(future.cancelled for future in client.futures)
+
+
+def test_a_maps_own_timeout_ends_it(fake):
+    client, executor = fake("a")
+    results = results_of(executor, 5)
+    client.ends = [TimeoutError("the store did not answer")]
+    with pytest.raises(TimeoutError, match="did not answer"):
+        next(results)
+    assert all(future.cancelled for future in client.futures)
+
+
+def test_a_caller_that_wants_no_more_results_leaves_nothing_running(fake):
+    client, executor = fake("a")
+    results = results_of(executor, 20)
+    client.ends = list(range(10, 14))
+    assert [next(results), next(results)] == [10, 11]
+    left = client.futures[2:]
+    assert left
+    assert not any(future.cancelled for future in left)
+    results.close()
+    assert all(future.cancelled for future in left[1:])
+
+
+def test_calls_that_kill_three_workers_end_a_map(fake):
+    client, executor = fake("a")
+    killed = KilledWorker("k", SimpleNamespace(address="a"), 0)  # type: ignore[arg-type]
+    client.ends = [killed, *range(executor.n_slots - 1), killed, 7]
+    results = results_of(executor, executor.n_slots)
+    assert next(results) == 7, "the third attempt"
+    client.ends = [killed] * 6
+    with pytest.raises(WorkersLost, match="3 workers died running run_task"):
+        next(results_of(executor, 2))
+    assert len(client.futures) == executor.n_slots + 2 + 2 + 2
+
+
+@pytest.mark.parametrize("call", ["run_on_worker", "call_on_worker"])
+def test_a_process_holds_no_more_tasks_than_the_plan_has_room_for(monkeypatch, call):
+    """Even where a cluster has more threads."""
+    resident, most = 0, []
+
+    def work(message: Any) -> Any:
+        nonlocal resident
+        resident += 1
+        most.append(resident)
+        time.sleep(0.01)
+        resident -= 1
+        return SimpleNamespace(worker="")
+
+    monkeypatch.setattr(module, "run_task", work)
+    monkeypatch.setattr(module, "get_worker", lambda: SimpleNamespace(address="w"))
+    run = module.run_on_worker if call == "run_on_worker" else partial(module.call_on_worker, work)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(16)))
+    assert max(most) == TASKS_AT_ONCE
 
 
 def test_tasks_return_to_the_worker_that_has_their_columns(fake):
