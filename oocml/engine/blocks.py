@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from oocml.errors import NonFinite
 from oocml.kernels.finite import all_finite
 from oocml.models.protocol import Array, derive_seed
 from oocml.schedule.layout import block_shape
-from oocml.types import Bounds
+from oocml.types import Bounds, Csr, Panel
 
 
 class TaskBlocks:
@@ -90,7 +91,7 @@ class TaskBlocks:
     def panels(self, p: int) -> Iterator[tuple[int, object, int]]:
         """(panel, prepared data, nnz) of a row block in the pass's order, reading one ahead."""
         ctx, message = self.context, self.message
-        rng = np.random.default_rng(derive_seed(ctx.problem.seed, message.pass_number, p))
+        rng = np.random.default_rng(derive_seed(ctx.problem.seed, *message.seeds, p))
         order = rng.permutation(np.asarray(ctx.layout.panels(p))).tolist()
         ahead = self._ask_for(order[0])
         for position, panel in enumerate(order):
@@ -101,6 +102,34 @@ class TaskBlocks:
             if position + 1 < len(order):
                 ahead = self._ask_for(order[position + 1])
             yield panel, data, nnz
+
+    def tile(self, p: int, q: int) -> tuple[Any, int]:
+        """(prepared data, nnz) of a row block's entries in one column block."""
+        ctx, usage = self.context, self.result.usage
+        found = ctx.panel_cache.get((p, q))
+        if found is None:
+            start = time.perf_counter()
+            X = ctx.tiles.read(p, q)
+            usage.read_bytes += ctx.tiles.tile_bytes(p, q)
+            found = self._prepared(p, X, ctx.layout.cols(q))
+            ctx.panel_cache.put((p, q), found, nbytes(found[0]))
+            usage.read_s += time.perf_counter() - start
+        return found  # type: ignore[no-any-return]
+
+    def labels(self, p: int) -> Any:
+        """What a pass over rows gets as its data: labels without entries."""
+        n_rows = self.context.layout.rows(p).size
+        nothing = Csr(np.zeros(n_rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        return self._prepared(p, nothing, Bounds(0, 0))[0]
+
+    def _prepared(self, p: int, X: Csr, cols: Bounds) -> tuple[Any, int]:
+        ctx, rows = self.context, self.context.layout.rows(p)
+        y = ctx.panel_cache.get(("labels", p))
+        if y is None and ctx.dataset.label_kind != "none":
+            y = ctx.tiles.read_labels(p)
+            self.result.usage.read_bytes += nbytes(y)
+            ctx.panel_cache.put(("labels", p), y, nbytes(y))
+        return ctx.model.prepare(Panel(X, y, np.arange(*rows)), ctx.problem, cols), len(X.data)
 
     def _ask_for(self, panel: int) -> Callable[[], tuple[object, int, int]]:
         """Begin to read a panel unless it is at hand (a thread costs more than finding it); call for the rest."""

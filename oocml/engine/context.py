@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oocml.data.dataset import Dataset
+from oocml.data.tiles import Tiles, tiles_path
 from oocml.engine.messages import WorkerSetup
 from oocml.errors import InputError
 from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
@@ -46,6 +47,11 @@ class RunContext:
     """Held while kernels run: one task of a process computes while another one reads or writes."""
     reader: ThreadPoolExecutor
     """One thread that reads the next panel while a kernel works on this one."""
+
+    @functools.cached_property
+    def tiles(self) -> Tiles:
+        """The dataset's tiles; they are there once the driver has made them."""
+        return Tiles.open(tiles_path(self.dataset, self.layout.row_panels, self.layout.col_bounds))
 
 
 _opening = threading.Lock()

@@ -9,25 +9,24 @@ import copy
 import math
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from oocml.engine import events
 from oocml.engine.context import RunContext, run_context
+from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
-from oocml.engine.executors import Completion, Executor, Lost
+from oocml.engine.executors import Executor
 from oocml.engine.journal import Journal
-from oocml.engine.messages import TaskMessage, TaskResult, WorkerSetup
-from oocml.errors import InputError, NonFinite, UsageError, WorkersLost
-from oocml.models.protocol import Epoch, Final, Pass, Verdict, derive_seed
+from oocml.engine.messages import WorkerSetup
+from oocml.engine.tile_start import make_tiles
+from oocml.errors import InputError, NonFinite, UsageError
+from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
 from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import TASKS_AT_ONCE, Plan
-from oocml.schedule.tasks import Task, sub_epochs
+from oocml.schedule.tasks import check_pass, sub_epochs
 from oocml.store.run import RunStore
-from oocml.types import Bounds
-
-MAX_LOSSES = 3
 
 
 class Validation(NamedTuple):
@@ -49,6 +48,8 @@ class Driver:
         Caches and predictions; its layout is the run's.
     validation
         How to judge epochs; None keeps no best epoch and never stops early.
+    schedule
+        "async" for no barriers; all others take turns sub-epoch by sub-epoch, one task at a time or more.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Driver:
         monitors: Sequence[Monitor] = (),
         validation: Validation | None = None,
         durable: bool = False,
+        schedule: str = "sync",
     ) -> None:
-        self.run, self.plan, self.executor = run, plan, executor
+        self.schedule = schedule
+        self.run, self.plan = run, plan
         self.monitors, self.validation = monitors, validation
         self.setup = WorkerSetup(
             run_path=str(run.path),
@@ -80,13 +83,19 @@ class Driver:
             context.specs,
         )
         self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable)
+        self.dispatcher = Dispatcher(
+            self.journal,
+            executor,
+            self.setup,
+            emit=self._emit,
+            tick=self._tick,
+            bytes_per_worker=plan.bytes_per_worker,
+        )
         self.sizes = Sizes(self.specs.values(), self.layout, self.problem)
         self._epoch = 0
         self._segment_start = 0
         self._epoch_start: dict[str, float] = {}
         self._warm_workers = 0
-        self._losses: Counter[tuple[int, int]] = Counter()
-        self._clock_start: float | None = None
         self._seconds_before = 0.0
 
     def train(self) -> None:
@@ -96,10 +105,13 @@ class Driver:
         self.journal.open()
         self._seconds_before = float(ledger.totals.get("seconds", 0.0))
         program = self.model.program(self.problem, tuple(ledger.segments))
+        if self.model.tiles:
+            make_tiles(self.run, self.dispatcher.executor)
         item = next(program, None)
         for number, result in enumerate(list(ledger.results)):
             self._check_replay(item, number, result)
             item = _send(program, self._as_sent(item, result))
+        self._epoch += len(ledger.epoch_parts)
         self._epoch_start = dict(ledger.totals)
         while item is not None:
             item = _send(program, self._execute(item))
@@ -110,14 +122,13 @@ class Driver:
     @property
     def seconds(self) -> float:
         """Training time over the run's life: from first dispatch to now, without start-ups."""
-        if self._clock_start is None:
-            return self._seconds_before
-        return self._seconds_before + time.perf_counter() - self._clock_start
+        start = self.dispatcher.first_dispatch
+        return self._seconds_before + (0.0 if start is None else time.perf_counter() - start)
 
     def _tick(self) -> None:
         self.journal.ledger.totals["seconds"] = self.seconds
 
-    def _check_replay(self, item: Pass | Epoch | Final | None, number: int, result: dict[str, Any]) -> None:
+    def _check_replay(self, item: Item | None, number: int, result: dict[str, Any]) -> None:
         if item is None or any(result.get(key) != value for key, value in _mark(item).items()):
             raise InputError(
                 f"{self.run.path}: the model's program no longer yields what it did at step {number}; "
@@ -125,94 +136,120 @@ class Driver:
             )
         if isinstance(item, Epoch):
             self._epoch = item.number
+        elif isinstance(item, Epochs):
+            self._epoch = item.ends(len(result["parts"]) - 1, result["parts"][-1]).number
         elif isinstance(item, Final):
             self._segment_start = self._epoch
 
-    def _as_sent(self, item: Pass | Epoch | Final | None, result: dict[str, Any]) -> Any:
+    def _as_sent(self, item: Item | None, result: dict[str, Any]) -> Any:
         if isinstance(item, Epoch):
             return Verdict(bool(result["stop"]))
         return None if isinstance(item, Final) else copy.deepcopy(result["parts"])
 
-    def _execute(self, item: Pass | Epoch | Final) -> Any:
+    def _execute(self, item: Item) -> Any:
         if isinstance(item, Pass):
             return self._run_pass(item)
-        ledger = self.journal.ledger
-        if not math.isfinite(item.objective):
-            raise NonFinite(
-                f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
-                "state is kept; try a smaller step (--set learning_rate) or stronger regularisation"
-            )
+        if isinstance(item, Epochs):
+            return self._run_epochs(item)
+        self._check_finite(item)
         self._tick()
         if isinstance(item, Epoch):
-            return self._end_epoch(item)
+            keep = self.journal.ledger.results.append
+            return Verdict(self._end_epoch(item, lambda stop: keep({**_mark(item), "stop": stop})))
+        ledger = self.journal.ledger
         self._segment_start = self._epoch
         ledger.objective = float(item.objective)
         ledger.results.append(_mark(item))
         self.journal.flush(force=True)
         return None
 
+    def _check_finite(self, item: Epoch | Final) -> None:
+        if not math.isfinite(item.objective):
+            raise NonFinite(
+                f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
+                "state is kept; try a smaller step (--set learning_rate) or stronger regularisation"
+            )
+
+    def _work(self, pass_: Pass, repeat: int = -1) -> Work:
+        number, epoch = len(self.journal.ledger.results), self._epoch + 1
+        seed = derive_seed(self.problem.seed, number, *([] if repeat < 0 else [repeat]))
+        return Work(pass_, number, repeat, epoch, sub_epochs(pass_, self.layout, self.specs, seed))
+
     def _run_pass(self, pass_: Pass) -> dict[str, Any]:
-        ledger, number = self.journal.ledger, len(self.journal.ledger.results)
-        strata = sub_epochs(pass_, self.layout, self.specs, derive_seed(self.problem.seed, number))
-        if not ledger.done:
-            self._predict(pass_)
+        check_pass(pass_, self.specs, tiles=self.model.tiles)
+        work = self._work(pass_)
         self.journal.begin_pass()
-        start, n_tasks = time.perf_counter(), sum(map(len, strata))
-        self._emit(events.PassStarted(number + 1, pass_.name, self._epoch + 1, n_tasks - len(ledger.done)))
-        for sub_epoch, tasks in enumerate(strata):
-            self._run_tasks(pass_, number, [task for task in tasks if task.index not in ledger.done])
-            self.journal.merge_shared(pass_, sub_epoch, tasks)
+        start = self._begin(work)
+        if self.schedule == "async":
+            self.dispatcher.freely([work])
+        else:
+            self.dispatcher.in_sub_epochs(work)
         self._tick()
         result = self.journal.end_pass(pass_)
-        seconds = time.perf_counter() - start
-        self._emit(events.PassDone(number + 1, pass_.name, self._epoch + 1, n_tasks, seconds))
+        self._emit_done(work, start)
         return result
 
-    def _run_tasks(self, pass_: Pass, number: int, tasks: list[Task]) -> None:
-        waiting, flying = deque(tasks), 0
-        if self._clock_start is None:
-            self._clock_start = time.perf_counter()
-        while waiting or flying:
-            while waiting and flying < self.executor.n_slots:
-                self.executor.submit(self._message(pass_, number, waiting.popleft()))
-                flying += 1
-            for message, outcome in self.executor.wait():
-                flying -= 1
-                if isinstance(outcome, Lost):
-                    self._lose(Completion(message, outcome), outcome)
-                    waiting.appendleft(message.task)
-                    continue
-                self._tick()
-                self.journal.commit_task(message, outcome)
-                self._emit(_task_done(message, outcome))
-
-    def _message(self, pass_: Pass, number: int, task: Task) -> TaskMessage:
-        return TaskMessage(
-            setup=self.setup,
-            pass_=pass_,
-            pass_number=number,
-            epoch=self._epoch + 1,
-            task=task,
-            inputs=self.journal.inputs(pass_, task),
-            out_stamp=self.journal.fresh_stamp(),
-        )
-
-    def _lose(self, completion: Completion, lost: Lost) -> None:
-        message = completion.message
-        key = (message.pass_number, message.task.index)
-        self._losses[key] += lost.was_running
-        what = f"{message.pass_.name}, rows {message.task.rows[:1]}, columns {message.task.cols[:1]}"
-        self._emit(
-            events.TaskLost(
-                lost.worker, what, "its worker died" if lost.was_running else "its worker was lost"
+    def _run_epochs(self, item: Epochs) -> list[dict[str, Any]]:
+        """Run the epochs of a repeated pass that are not done yet."""
+        check_pass(item.pass_, self.specs, tiles=self.model.tiles)
+        ledger, first_epoch = self.journal.ledger, self._epoch + 1 - len(self.journal.ledger.epoch_parts)
+        works = [
+            self._work(replace(item.pass_, params={**item.pass_.params, **params}), n)._replace(
+                epoch=first_epoch + n
             )
-        )
-        if self._losses[key] >= MAX_LOSSES:
-            raise WorkersLost(
-                f"{MAX_LOSSES} workers died running task {message.task.index} of pass {message.pass_.name} "
-                f"(planned {self.plan.bytes_per_worker >> 20}MiB a worker); if they ran out of memory lower "
-                "--task-memory in a new run, else look at the workers' logs, then resume"
-            )
+            for n, params in enumerate(item.params)
+        ]
+        if self.schedule == "async" and self.validation is None and self._may_overlap(item.pass_):
+            left = works[len(ledger.epoch_parts) :]
+            self.journal.begin_pass()
+            start = self._begin(left[0])
+
+            def ended(work: Work) -> None:
+                nonlocal start
+                self._end_repeat(item, work, start)
+                if work is not left[-1]:
+                    start = self._begin(works[work.repeat + 1])
+
+            self.dispatcher.freely(left, ended)
+        else:
+            for work in works[len(ledger.epoch_parts) :]:
+                if ledger.epoch_parts and ledger.epoch_parts[-1]["stop"]:
+                    break
+                self.journal.begin_pass()
+                start = self._begin(work)
+                if self.schedule == "async":
+                    self.dispatcher.freely([work])
+                else:
+                    self.dispatcher.in_sub_epochs(work)
+                self._end_repeat(item, work, start)
+        return self.journal.end_repeated_pass(_mark(item))
+
+    def _may_overlap(self, pass_: Pass) -> bool:
+        """Whether an epoch of a pass may begin before the one before it has ended."""
+        kernel = self.model.kernels[pass_.kernel]
+        whole = kernel.begin, kernel.end_sweep, kernel.settled
+        anew = set(pass_.writes) - set(pass_.reads)
+        return pass_.sweeps == 1 and not pass_.ahead and not anew and not any(whole)
+
+    def _end_repeat(self, item: Epochs, work: Work, start: float) -> None:
+        epoch = item.ends(work.repeat, self.journal.reduce(work.keys))
+        self._emit_done(work, start)
+        self._check_finite(epoch)
+        self._tick()
+        self._end_epoch(epoch, lambda stop: self.journal.end_epoch_of_pass(work.keys, stop=stop))
+
+    def _begin(self, work: Work) -> float:
+        """Tell of a pass that begins; returns when it did."""
+        n_done = sum(key in self.journal.ledger.done for key in work.keys)
+        if not n_done:
+            self._predict(work.pass_)
+        left = work.n_tasks - n_done
+        self._emit(events.PassStarted(work.number + 1, work.pass_.name, work.epoch, left))
+        return time.perf_counter()
+
+    def _emit_done(self, work: Work, start: float) -> None:
+        seconds = time.perf_counter() - start
+        self._emit(events.PassDone(work.number + 1, work.pass_.name, work.epoch, work.n_tasks, seconds))
 
     def _predict(self, pass_: Pass) -> None:
         """Add what the plan expects of a pass to the totals, for `report` to hold against what is measured."""
@@ -230,7 +267,8 @@ class Driver:
             read += cost.state_read_bytes
         self.journal.add(planned_read_bytes=read, planned_write_bytes=cost.write_bytes)
 
-    def _end_epoch(self, epoch: Epoch) -> Verdict:
+    def _end_epoch(self, epoch: Epoch, keep: Callable[[bool], None]) -> bool:
+        """Record an epoch and whether training stops with it, which is returned; ``keep`` puts that in the ledger."""
         journal, ledger = self.journal, self.journal.ledger
         self._epoch = epoch.number
         record: dict[str, Any] = {
@@ -253,7 +291,7 @@ class Driver:
         ledger.history.append(record)
         if best:
             journal.keep("best", epoch.number)
-        ledger.results.append({**_mark(epoch), "stop": stop})
+        keep(stop)
         journal.flush(force=True)
         self._emit(
             events.EpochDone(
@@ -267,7 +305,7 @@ class Driver:
                 **amounts,
             )
         )
-        return Verdict(stop)
+        return stop
 
     def _judge(self, validation: Validation, record: dict[str, Any]) -> tuple[bool, bool]:
         """Whether to stop, and whether this epoch is the best so far."""
@@ -291,34 +329,17 @@ class Driver:
         emit(self.monitors, event)
 
 
-def _mark(item: Pass | Epoch | Final) -> dict[str, Any]:
+def _mark(item: Item) -> dict[str, Any]:
     """What the ledger keeps of an item beside its result: enough to notice that a program was changed."""
     if isinstance(item, Pass):
         return {"pass": item.name}
+    if isinstance(item, Epochs):
+        return {"pass": item.pass_.name, "epochs": len(item.params)}
     return {"epoch": item.number} if isinstance(item, Epoch) else {"final": True}
 
 
-def _send(program: Any, value: Any) -> Pass | Epoch | Final | None:
+def _send(program: Any, value: Any) -> Item | None:
     try:
         return program.send(value)  # type: ignore[no-any-return]
     except StopIteration:
         return None
-
-
-def _task_done(message: TaskMessage, result: TaskResult) -> events.TaskDone:
-    usage, task = result.usage, message.task
-    return events.TaskDone(
-        pass_name=message.pass_.name,
-        epoch=message.epoch,
-        p=Bounds(min(task.rows), max(task.rows) + 1) if task.rows else None,
-        q=Bounds(task.cols[0], task.cols[-1] + 1) if task.cols else None,
-        worker=result.worker,
-        kernel_s=usage.kernel_s,
-        read_s=usage.read_s,
-        write_s=usage.write_s,
-        idle_s=usage.idle_s,
-        read_bytes=usage.read_bytes,
-        write_bytes=usage.write_bytes,
-        updates=usage.updates,
-        visits=usage.visits,
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class Journal:
             name: self._exported_blocks(run.read_ledger(name)) for name in self.ledger.kept
         }
         self._superseded: list[tuple[str, int, int]] = []
+        self._being_read: Counter[tuple[str, int, int]] = Counter()
+        """Merged blocks that dispatches in flight may read, while others already supersede them."""
         self._ledger_bytes = 0
         self._last_write = 0.0
 
@@ -78,7 +81,7 @@ class Journal:
 
     def begin_pass(self) -> None:
         """Blocks written from here on belong to a new pass."""
-        if not self.ledger.done and not self.ledger.merged:
+        if not self.ledger.done:
             self.ledger.pass_first_stamp = self.fresh_stamp()
 
     def inputs(self, pass_: Pass, task: Task) -> dict[str, BlockRefs]:
@@ -93,21 +96,46 @@ class Journal:
             refs[name] = BlockRefs(index, stamp, crc)
         return refs
 
-    def commit_task(self, message: TaskMessage, result: TaskResult) -> None:
+    def dispatched(self, message: TaskMessage) -> None:
+        """A dispatch may read its inputs until it has landed."""
+        self._being_read.update(self._merged_inputs(message))
+
+    def landed(self, message: TaskMessage) -> None:
+        self._being_read -= Counter(self._merged_inputs(message))
+
+    def _merged_inputs(self, message: TaskMessage) -> list[tuple[str, int, int]]:
+        return [
+            (name, 0, int(refs.stamp[0])) for name, refs in message.inputs.items() if self.specs[name].merge
+        ]
+
+    def commit_task(self, message: TaskMessage, result: TaskResult, key: int) -> None:
+        """Make a dispatch's blocks the current ones; ``key`` is what its task is called in ``ledger.done``."""
         for name, (indices, crcs) in result.written.items():
             for index, crc in zip(indices, crcs, strict=True):
                 self._advance(name, index, message.out_stamp, crc)
-        self.ledger.done[message.task.index] = result.parts
+        self._drop_consumed(message)
+        self.ledger.done[key] = result.parts
         usage = result.usage
         self.add(read_bytes=usage.read_bytes, write_bytes=usage.write_bytes, updates=usage.updates)
         self.flush()
 
-    def merge_shared(self, pass_: Pass, sub_epoch: int, tasks: list[Task]) -> None:
-        """Add the deltas that a sub-epoch's tasks returned to the shared arrays, in task order."""
-        if sub_epoch < self.ledger.merged:
-            return
-        merged = [name for name in pass_.writes if self.specs[name].merge]
-        for name in merged:
+    def _drop_consumed(self, message: TaskMessage) -> None:
+        """Set what a task has consumed back to its initial value."""
+        own = message.task._replace(ahead=())
+        for name in message.pass_.consumes:
+            for index in blocks_of(self.specs[name], own, self.layout, all_stripes=False):
+                self._advance(name, index, 0, 0)
+
+    def merge_shared(self, pass_: Pass, keys: Sequence[int]) -> None:
+        """Add the deltas that committed tasks returned to the shared arrays, in the order of ``keys``.
+
+        A delta is in the ledger until it was added, so that none is added twice.
+        """
+        names = [name for name in pass_.writes if self.specs[name].merge]
+        for name in names:
+            deltas = [self.ledger.done[key].pop(name) for key in keys if name in self.ledger.done[key]]
+            if not deltas:
+                continue
             shape = block_shape(self.specs[name], self.layout, self.problem, 0)
             stamp, n_read = int(self.ledger.stamps[name][0]), 0
             if stamp and (name in pass_.reads or stamp >= self.ledger.pass_first_stamp):
@@ -116,8 +144,8 @@ class Journal:
             else:
                 block = initial_block(self.specs[name], self.layout, self.problem, 0)
             total = block.astype(np.float64)
-            for task in tasks:
-                total += self.ledger.done[task.index].get(name, 0.0)
+            for delta in deltas:
+                total += delta
             block = total.astype(block.dtype)
             if block.dtype.kind == "f" and not all_finite(block):
                 raise NonFinite(
@@ -128,22 +156,36 @@ class Journal:
             crc, n_written = self.arrays[name].write(self.chunks, 0, stamp, block)
             self._advance(name, 0, stamp, crc)
             self.add(read_bytes=n_read, write_bytes=n_written)
-        if merged:
-            self.ledger.merged = sub_epoch + 1
+        if names:
             self.flush()
 
-    def end_pass(self, pass_: Pass) -> dict[str, Any]:
-        """Reduce the parts of a finished pass, in task order, and make it the program's next result."""
-        merged = {name for name in pass_.writes if self.specs[name].merge}
+    def reduce(self, keys: Iterable[int]) -> dict[str, Any]:
+        """The sum of the parts of committed tasks, in the order of their keys, as plain floats and arrays."""
         parts: dict[str, Any] = {}
-        for index in sorted(self.ledger.done):
-            for name, value in self.ledger.done[index].items():
-                if name not in merged:
-                    parts[name] = parts.get(name, 0.0) + np.asarray(value, np.float64)
-        # what a resumed program is sent comes from the ledger: plain floats, and arrays it may change
-        parts = {name: value if np.ndim(value) else float(value) for name, value in parts.items()}
+        for key in sorted(keys):
+            for name, value in self.ledger.done[key].items():
+                parts[name] = parts.get(name, 0.0) + np.asarray(value, np.float64)
+        return {name: value if np.ndim(value) else float(value) for name, value in parts.items()}
+
+    def end_pass(self, pass_: Pass) -> dict[str, Any]:
+        """Make the reduced parts of a finished pass the program's next result."""
+        parts = self.reduce(self.ledger.done)
         self.ledger.results.append({"pass": pass_.name, "parts": parts})
-        self.ledger.done, self.ledger.merged = {}, 0
+        self.ledger.done = {}
+        self.flush()
+        return copy.deepcopy(parts)  # what a program does to its results must not reach the ledger
+
+    def end_epoch_of_pass(self, keys: Iterable[int], *, stop: bool) -> None:
+        """Keep the reduced parts of the next epoch of a repeated pass, in place of those of its tasks."""
+        self.ledger.epoch_parts.append({"parts": self.reduce(keys), "stop": stop})
+        for key in keys:
+            del self.ledger.done[key]
+
+    def end_repeated_pass(self, mark: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Make the parts of all epochs of a repeated pass the program's next result."""
+        parts = [entry["parts"] for entry in self.ledger.epoch_parts]
+        self.ledger.results.append({**mark, "parts": parts, "order": self.ledger.order})
+        self.ledger.epoch_parts, self.ledger.order, self.ledger.done = [], [], {}
         self.flush()
         return copy.deepcopy(parts)
 
@@ -170,9 +212,9 @@ class Journal:
         self._last_write = now
         kept = set().union(*self._kept.values())
         for name, index, stamp in self._superseded:
-            if (name, index, stamp) not in kept:
+            if (name, index, stamp) not in kept and (name, index, stamp) not in self._being_read:
                 self.chunks.delete(self._keys(name, index, stamp))
-        self._superseded.clear()
+        self._superseded = [block for block in self._superseded if block in self._being_read]
 
     def _advance(self, name: str, index: int, stamp: int, crc: int) -> None:
         old = int(self.ledger.stamps[name][index])

@@ -41,10 +41,17 @@ class TaskMessage:
     setup: WorkerSetup
     pass_: Pass
     pass_number: int
+    repeat: int
+    """Position of its epoch in a repeated pass, else -1."""
     epoch: int
     task: Task
     inputs: Mapping[str, BlockRefs]
     out_stamp: int
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """What all visits of a pass, or of one of its epochs, have in common."""
+        return (self.pass_number,) if self.repeat < 0 else (self.pass_number, self.repeat)
 
 
 @dataclass

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
+from oocml.data.tiles import deal_columns
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import PanelSizes
@@ -122,12 +123,15 @@ def begin_run(
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": platform.machine(),
     }
+    columns = deal_columns(problem.feature_nnz, plan.layout.col_bounds) if model.tiles else None
+    if columns is not None:
+        problem = in_order(problem, columns)
     arrays = {spec.name: stored_array(spec, plan.layout, problem) for spec in model.state(problem)}
     return create_run(
         path,
         config=config,
         arrays=arrays,
-        held=_held(problem, dataset),
+        held=_held(problem, dataset, columns),
         segments=[epochs],
         model_file=model_file,
         overwrite=overwrite,
@@ -135,11 +139,22 @@ def begin_run(
     )
 
 
-def _held(problem: Problem, dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+def in_order(problem: Problem, columns: npt.NDArray[np.int32]) -> Problem:
+    """The problem with its features in the run's order; ``columns`` has the dataset's column at each place."""
+    return problem._replace(
+        feature_nnz=problem.feature_nnz[columns], feature_sumsq=problem.feature_sumsq[columns]
+    )
+
+
+def _held(
+    problem: Problem, dataset: Dataset, columns: npt.NDArray[np.int32] | None
+) -> dict[str, npt.NDArray[Any]]:
     held: dict[str, npt.NDArray[Any]] = {
         "feature_nnz": problem.feature_nnz,
         "feature_sumsq": problem.feature_sumsq,
     }
+    if columns is not None:
+        held["columns"] = columns
     if problem.labels is not None:
         held["labels"] = problem.labels
     if dataset.label_names is not None:

@@ -16,6 +16,7 @@ from oocml.engine.blocks import TaskBlocks
 from oocml.engine.context import RunContext, run_context
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.models.protocol import Array, Parts, Visit, derive_seed
+from oocml.schedule.layout import block_shape
 from oocml.types import Bounds
 
 Arrays = dict[str, Array]
@@ -25,7 +26,10 @@ def run_task(message: TaskMessage) -> TaskResult:
     """Run one dispatch in this process."""
     context = run_context(message.setup)
     start = time.perf_counter()
-    work = TaskWork(context, message)
+    kind = TaskWork
+    if context.model.tiles:
+        from oocml.engine.tile_work import TileWork as kind
+    work = kind(context, message)
     {"tiles": work.tiles, "rows": work.rows, "cols": work.cols, "once": work.once}[message.pass_.over]()
     usage = work.blocks.result.usage
     end = time.perf_counter()
@@ -105,7 +109,7 @@ class TaskWork:
         cell = self._load("cell", cell_index, stored=last)
         for panel, data, nnz in self.blocks.panels(p):
             rows = self._rows_of(panel, p)
-            seed = derive_seed(self.context.problem.seed, self.message.pass_number, panel)
+            seed = derive_seed(self.context.problem.seed, *self.message.seeds, panel)
             row_view = {name: block[rows] for name, block in row.items()}
             cell_view = {name: block[rows] for name, block in cell.items()}
             for q in self.task.cols:
@@ -129,17 +133,27 @@ class TaskWork:
 
     def rows(self) -> None:
         """Row blocks one after another, with the cells of all stripes stacked."""
-        n_stripes = self.context.layout.n_stripes
         for p in self.task.rows:
-            row = self._load("row", p)
-            cell = {
-                name: np.stack([self.blocks.load(name, p * n_stripes + s) for s in range(n_stripes)])
-                for name in self.names["cell"]
-            }
+            row, cell = self._load("row", p), self._stacked_cells(p)
             with self._computing():
                 self._visit_rows(p, row, cell)
             self._store("row", p, row)
+            for stacked in cell.values():
+                self.context.pool.give(stacked)
         self._store_shared()
+
+    def _stacked_cells(self, p: int) -> Arrays:
+        """The cells of a row block in all stripes, stripes on the leading axis; each is held twice only in turn."""
+        layout, found = self.context.layout, {}
+        for name in self.names["cell"]:
+            first = p * layout.n_stripes
+            shape = block_shape(self.context.specs[name], layout, self.context.problem, first)
+            found[name] = self.context.pool.take((layout.n_stripes, *shape), self.context.specs[name].dtype)
+            for s in range(layout.n_stripes):
+                block = self.blocks.load(name, first + s)
+                found[name][s] = block
+                self.blocks.done_with(name, first + s, block)
+        return found
 
     def _visit_rows(self, p: int, row: Arrays, cell: Arrays) -> None:
         if not self.pass_.data:
@@ -154,7 +168,7 @@ class TaskWork:
                 n_rows=rows.stop - rows.start,
                 row={name: block[rows] for name, block in row.items()},
                 cell={name: block[:, rows] for name, block in cell.items()},
-                seed=derive_seed(self.context.problem.seed, self.message.pass_number, panel),
+                seed=derive_seed(self.context.problem.seed, *self.message.seeds, panel),
             )
             self._call(self.kernel.visit, visit)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oocml.errors import UsageError
 from oocml.models.protocol import Pass, StateSpec
 from oocml.schedule.layout import Layout
 
@@ -61,6 +62,34 @@ def blocks_of(spec: StateSpec, task: Task, layout: Layout, *, all_stripes: bool)
                 yield p * layout.n_stripes + s
 
 
+def check_pass(pass_: Pass, specs: Specs, *, tiles: bool) -> None:
+    """Raise `UsageError` if a pass asks for what its traversal does not do."""
+    stored = {specs[name].kind for name in pass_.writes if not specs[name].merge}
+    used = {specs[name].kind for name in (*pass_.reads, *pass_.writes)}
+    allowed = {
+        "tiles": {"row", "col", "cell", "shared"},
+        "rows": {"row", "shared"},
+        "cols": {"col", "shared"},
+        "once": {"shared"},
+    }[pass_.over]
+    seen = {"rows": {"row", "cell", "shared"}, "once": {"col", "shared"}}.get(pass_.over, allowed)
+    where = f"pass {pass_.name!r} over {pass_.over}"
+    if not stored <= allowed:
+        raise UsageError(f"{where} cannot store {min(stored - allowed)} arrays; use another kind of pass")
+    if not used <= seen:
+        raise UsageError(f"{where} cannot see {min(used - seen)} arrays; use another kind of pass")
+    if pass_.over != "tiles" and (pass_.sweeps > 1 or pass_.scratch or pass_.ahead):
+        raise UsageError(f"{where} has no sweeps, scratch or rows seen ahead; only passes over tiles have")
+    if pass_.sweeps > 1 and (tiles or pass_.ahead):
+        raise UsageError(
+            f"{where} sweeps {pass_.sweeps} times; models of tiles, and rows seen ahead, allow one"
+        )
+    if pass_.ahead and "shared" in stored:
+        raise UsageError(f"{where} sees rows ahead, so the shared arrays it writes must be merged ones")
+    if any(specs[name].kind != "cell" for name in pass_.consumes):
+        raise UsageError(f"{where} consumes what is no cell array; only cell arrays can be consumed")
+
+
 def footprint(pass_: Pass, task: Task, layout: Layout, specs: Specs) -> Footprint:
     """Blocks a task reads and writes. Merged shared arrays are written by the driver, so they are only read."""
     stacked = pass_.over == "rows"
@@ -108,20 +137,20 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
         rectangles = _rectangles(pass_, layout, specs, rng)
     elif pass_.over == "rows":
         bounds = layout.row_task_bounds
-        rectangles = [[(tuple(range(a, b)), (), -1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]]
+        cuts = enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        rectangles = [[(n, tuple(range(a, b)), (), -1) for n, (a, b) in cuts]]
     elif pass_.over == "cols":
-        rectangles = [[((), tuple(layout.stripe(s)), s) for s in range(layout.n_stripes)]]
+        rectangles = [[(s, (), tuple(layout.stripe(s)), s) for s in range(layout.n_stripes)]]
     else:
-        rectangles = [[((), tuple(range(layout.n_col_blocks)), -1)]]
+        rectangles = [[(0, (), tuple(range(layout.n_col_blocks)), -1)]]
     if any(specs[name].kind == "shared" and not specs[name].merge for name in pass_.writes):
         # every task writes the one block of that array: they take turns
         rectangles = [[rectangle] for sub_epoch in rectangles for rectangle in sub_epoch]
     in_order = [rectangle for sub_epoch in rectangles for rectangle in sub_epoch]
-    first = {rectangle[1:]: rectangle for rectangle in reversed(in_order)}
-    last = {rectangle[1:]: rectangle for rectangle in in_order}
-    numbers = iter(range(sum(map(len, rectangles))))
+    first = {rectangle[2:]: rectangle for rectangle in reversed(in_order)}
+    last = {rectangle[2:]: rectangle for rectangle in in_order}
     return [
-        [Task(next(numbers), *r, opening=first[r[1:]] is r, closing=last[r[1:]] is r) for r in sub_epoch]
+        [Task(*r, opening=first[r[2:]] is r, closing=last[r[2:]] is r) for r in sub_epoch]
         for sub_epoch in rectangles
     ]
 
@@ -156,7 +185,8 @@ def _in_lanes(layout: Layout, rng: np.random.Generator) -> list[list[Task]]:
     return [tasks for tasks in found if tasks]
 
 
-_Rectangle = tuple[tuple[int, ...], tuple[int, ...], int]
+_Rectangle = tuple[int, tuple[int, ...], tuple[int, ...], int]
+"""The first fields of a task. Its number says where it is, whatever the order of a pass."""
 
 
 def _rectangles(
@@ -170,7 +200,7 @@ def _rectangles(
     n_segments, n_stripes = len(segments), layout.n_stripes
 
     def rectangle(r: int, s: int) -> _Rectangle:
-        return segments[r], tuple(layout.stripe(s)), s
+        return r * n_stripes + s, segments[r], tuple(layout.stripe(s)), s
 
     segment_order = rng.permutation(n_segments).tolist()
     if {"row", "col"} <= kinds:

@@ -44,9 +44,14 @@ class Ledger:
     pass_first_stamp: int = 1
     """Blocks with this stamp or a later one were written by the current pass."""
     done: dict[int, Any] = field(default_factory=dict)
-    """Tasks of the current pass that are committed, with their parts."""
-    merged: int = 0
-    """Sub-epochs of the current pass whose shared deltas were added."""
+    """Tasks of the current pass that are committed, with their parts; a shared delta is there until it was added.
+
+    The key is the task's index, plus the number of tasks for every earlier epoch of a repeated pass.
+    """
+    epoch_parts: list[dict[str, Any]] = field(default_factory=list)
+    """Finished epochs of the repeated pass under way: reduced ``parts``, and whether to ``stop`` there."""
+    order: list[int] = field(default_factory=list)
+    """Tasks of the repeated pass under way in the order in which an asynchronous schedule committed them."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One record per finished epoch."""
     objective: float | None = None

@@ -187,7 +187,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.values |= flight.outputs
         self.in_pass |= set(flight.outputs)
         self.done[number] = result.parts["sum"]
-        self.journal.commit_task(flight.message, result)  # type: ignore[arg-type]
+        self.journal.commit_task(flight.message, result, number)  # type: ignore[arg-type]
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
@@ -199,7 +199,7 @@ class JournalMachine(RuleBasedStateMachine):
     def finish_the_pass(self) -> None:
         tasks = [tile(number) for number in range(ROWS * COLS)]
         self.values["sum", 0] += sum(self.done[task.index] for task in tasks)
-        self.journal.merge_shared(PASS, 0, tasks)
+        self.journal.merge_shared(PASS, [task.index for task in tasks])
         self.done, self.in_pass, self.n_results = {}, set(), self.n_results + 1
         result = self.journal.end_pass(PASS)
         assert result == {}, "what was merged is no result"
@@ -290,9 +290,10 @@ def test_parts_and_deltas_are_added_in_the_order_of_tasks_however_they_end(tmp_p
     journal.begin_pass()
     parts = [1e16, -1e16, 1.0]  # any other order gives something else
     for number in order:
-        message = SimpleNamespace(task=tile(number), out_stamp=journal.fresh_stamp())
-        journal.commit_task(message, TaskResult(parts={"x": parts[number], "sum": parts[number]}))  # type: ignore[arg-type]
-    journal.merge_shared(PASS, 0, [tile(number) for number in range(3)])
+        message = SimpleNamespace(task=tile(number), out_stamp=journal.fresh_stamp(), pass_=PASS)
+        result = TaskResult(parts={"x": parts[number], "sum": parts[number]})
+        journal.commit_task(message, result, number)  # type: ignore[arg-type]
+    journal.merge_shared(PASS, range(3))
     stamp, crc = int(journal.ledger.stamps["sum"][0]), int(journal.ledger.crcs["sum"][0])
     assert ARRAYS["sum"].read(run.chunks, 0, stamp, (), crc)[0] == 1.0
     assert journal.end_pass(PASS) == {"x": 1.0}

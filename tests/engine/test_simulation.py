@@ -113,7 +113,7 @@ class Cluster:
             pool=BufferPool(self.rng.choice([0, 2**14, 2**20])),
         )
 
-    def submit(self, message: TaskMessage) -> None:
+    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         self.flying[message.out_stamp] = [Execution(message, self.rng.choice(self.workers))]
 
     def forget(self) -> None:
@@ -229,7 +229,7 @@ def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPa
         driver = Driver(toy.run, toy.plan, None)  # type: ignore[arg-type]
         attach(driver, disk)
         driver.validation = validation(driver)
-        driver.executor = cluster = Cluster(rng, disk, run_context(driver.setup), patch, zombies)
+        driver.dispatcher.executor = cluster = Cluster(rng, disk, run_context(driver.setup), patch, zombies)
         try:
             driver.train()
         except Killed:
@@ -249,7 +249,7 @@ def check(request: Any, new_run: Any, one_setup: pytest.MonkeyPatch) -> Any:
     plain: ToyRun = new_run(**shape)
     forget_context()
     driver = Driver(plain.run, plain.plan, None)  # type: ignore[arg-type]
-    driver.executor, driver.validation = InProcess(), validation(driver)
+    driver.dispatcher.executor, driver.validation = InProcess(), validation(driver)
     driver.train()
     expected = state_in(driver, driver.journal.chunks)  # type: ignore[arg-type]
 

@@ -20,7 +20,7 @@ PASSES = [
 
 
 def machine(pass_, layout, seed, **options):
-    tasks = [task for stratum in sub_epochs(pass_, layout, SPECS, seed) for task in stratum]
+    tasks = sorted(task for stratum in sub_epochs(pass_, layout, SPECS, seed) for task in stratum)
     prints = [footprint(pass_, task, layout, SPECS) for task in tasks]
     return Nomad(tasks, prints, seed=seed, **options), tasks, prints
 

@@ -1,0 +1,26 @@
+"""The tiles of a run's dataset: made when first needed, kept beside the dataset."""
+
+from __future__ import annotations
+
+import os
+
+from oocml.data.dataset import Dataset
+from oocml.data.tile_build import begin_tiles, build_row_block, finish_tiles
+from oocml.data.tiles import tiles_path
+from oocml.engine.executors import Executor
+from oocml.schedule.layout import Layout
+from oocml.store.run import RunStore
+
+
+def make_tiles(run: RunStore, executor: Executor) -> None:
+    """Cut the run's dataset into tiles, unless that was done before."""
+    dataset, layout = Dataset.open(run.config["dataset"]), Layout.from_dict(run.config["layout"])
+    if os.path.exists(tiles_path(dataset, layout.row_panels, layout.col_bounds)):
+        return
+    build = begin_tiles(dataset, layout.row_panels, layout.col_bounds, run.held_arrays()["columns"])
+    try:
+        for _ in executor.map(build_row_block, build.messages):
+            pass
+        finish_tiles(build)
+    finally:
+        build.release()
