@@ -50,8 +50,14 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 def ingest(
     format: str, sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: str, **options: Any
 ) -> dict[str, Any]:
-    """Read files into a dataset store; see `oocml.data.ingest.ingest` for formats and options."""
-    from oocml.data.ingest import ingest as run_ingest
+    """Read files into a dataset store; see `oocml.data.ingest.ingest` for formats and options.
+
+    With ``split``, ratings go into two of them: `oocml.data.split.ingest_split`.
+    """
+    if "split" in options:
+        from oocml.data.split import ingest_split as run_ingest
+    else:
+        from oocml.data.ingest import ingest as run_ingest
 
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     return run_ingest(format, several, out, **options)

@@ -15,7 +15,7 @@ from oocml.cli.output import show_table
 from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
 
-FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata")
+FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata", "ratings")
 TRANSFORMS = ("none", "binary", "log1p", "tfidf")
 SPEC_COLUMNS = ("name", "task", "rows", "test_rows", "cols", "classes", "nnz", "format", "needs")
 
@@ -87,7 +87,9 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.argument("format", type=click.Choice(FORMATS))
 @click.argument("paths", nargs=-1, metavar="SRC... OUT.zarr")
 @click.option(
-    "--like", metavar="TRAIN.zarr", help="Take columns, classes, index base and transform from this dataset."
+    "--like",
+    metavar="TRAIN.zarr",
+    help="Take columns, classes, index base and transform from this dataset; ratings: rows too.",
 )
 @click.option(
     "--transform",
@@ -98,12 +100,15 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--max-bad", type=verb.NATURAL, metavar="N", help="Skip and count up to N bad lines (default: 0)."
 )
 @click.option(
-    "--header", type=verb.NATURAL, metavar="N", help="text: lines to skip at the start of every file."
+    "--header",
+    type=verb.NATURAL,
+    metavar="N",
+    help="text, ratings: lines to skip at the start of every file (ratings: found out by default).",
 )
 @click.option(
     "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
 )
-@click.option("--encoding", metavar="NAME", help="text: of the files (default: utf-8).")
+@click.option("--encoding", metavar="NAME", help="text, ratings: of the files (default: utf-8).")
 @click.option("--min-token", type=verb.POSITIVE, metavar="N", help="text: shortest word (default: 2).")
 @click.option("--min-count", type=verb.POSITIVE, metavar="N", help="text: keep words seen at least so often.")
 @click.option("--max-features", type=verb.POSITIVE, metavar="N", help="text: keep the most frequent words.")
@@ -112,6 +117,20 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 )
 @click.option("--n-cols", type=verb.POSITIVE, metavar="N", help="Columns to make, if more than occur.")
 @click.option("--y", metavar="NAME", help="npy, npz: file of the labels; anndata: column of obs.")
+@click.option(
+    "--sep", metavar="TEXT", help="ratings: between fields; tab, space, or any other (default: found out)."
+)
+@click.option(
+    "--columns",
+    metavar="NAMES",
+    help="ratings: names of the fields, as user,item,value,time; others than user, item, value are passed over.",
+)
+@click.option(
+    "--split",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="ratings: draw this share of them for OUT.zarr; the others go to OUT-test.zarr.",
+)
 @click.option("--layer", metavar="NAME", help="anndata: layer to read (default: X).")
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")
 @verb.seed

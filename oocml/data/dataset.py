@@ -11,7 +11,7 @@ Layout (Zarr v3, uncompressed, written by `oocml.data.writer`)::
     y                     float64 (N), NaN = no label; or group y/{indptr, indices} for label sets
     labels                distinct labels in increasing order; label sets index it
     feature_nnz, feature_sumsq   int64, float64 (D), of the stored values
-    qid, label_names, feature_names, vocab, transform/*   optional
+    qid, label_names, feature_names, row_names, vocab, transform/*   optional
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,15 @@ class Dataset:
         return self._read_names("feature_names") or self._read_names("vocab")
 
     @functools.cached_property
+    def row_names(self) -> list[str] | None:
+        """Name of each row of the source (index it by ``row_ids``): the users of ratings."""
+        return self._read_names("row_names")
+
+    def iter_names(self, name: str) -> Iterator[str] | None:
+        """``row_names`` or ``feature_names``, a chunk in memory at a time; None where there are none."""
+        return self._iter_names(name) if name in self._group else None
+
+    @functools.cached_property
     def feature_nnz(self) -> Int64Array:
         """Shape (n_cols,): stored entries per column."""
         return self._read("feature_nnz")
@@ -252,6 +262,7 @@ class Dataset:
             "bad_lines": int(self.attrs.get("bad_lines", 0)),
             "dropped_features": int(self.attrs.get("dropped_features", 0)),
             "source": self.attrs.get("source", []),
+            **{name: self.attrs[name] for name in ("duplicates", "n_unseen_rows") if name in self.attrs},
             "whole": problem is None,
             "problem": problem,
             "seconds": time.perf_counter() - started,
@@ -286,6 +297,11 @@ class Dataset:
 
     def _read_names(self, name: str) -> list[str] | None:
         return [str(s) for s in self._read(name)] if name in self._group else None
+
+    def _iter_names(self, name: str) -> Iterator[str]:
+        array = self._child(name)
+        for lo in range(0, array.shape[0], array.chunks[0]):
+            yield from (str(text) for text in self._read(name, slice(lo, lo + array.chunks[0])))
 
     def _read_csr(self, p: int) -> Csr:
         at = f"panels/{p}/X/"

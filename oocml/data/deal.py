@@ -46,6 +46,11 @@ def deal_keys(
     return mix(place ^ salt[0])
 
 
+def name_keys(hashes: UInt64Array, *, seed: int) -> UInt64Array:
+    """Keys of rows that have names: functions of name and seed, so that any set with the same names deals alike."""
+    return mix(hashes ^ np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+
+
 def mix(x: UInt64Array) -> UInt64Array:
     """A bijection of 64-bit words that spreads them evenly (the finaliser of SplitMix64: Steele et al. 2014)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)

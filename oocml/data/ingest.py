@@ -116,7 +116,8 @@ def ingest(
     limits = _limits(memory, workers, client)
     work = partial_of(out)
     options = {**default_options(format, train, str(work)), **options}
-    make_reader(format, options)
+    if getattr(make_reader(format, options), "gathers", False):
+        seed = _check_gathering(format, train, kind, n_cols, keep_order, seed)
     check_target(out, overwrite=overwrite)
     lock = claim(work)
     job = Job(format, options, work, max_bad, seed, keep_order, panel_bytes)
@@ -167,6 +168,26 @@ def _open_like(
     if n_cols is not None:
         raise UsageError("the number of columns is the training set's; leave out n_cols")
     return train
+
+
+def _check_gathering(
+    format: str, train: Dataset | None, kind: str, n_cols: int | None, keep_order: bool, seed: int
+) -> int:
+    """The seed of the deal; refuses what means nothing where rows are gathered from entries."""
+    if keep_order:
+        raise UsageError(
+            f"rows of {format} are gathered from all of the sources, which have no order to keep"
+        )
+    if n_cols is not None:
+        raise UsageError(f"the columns of {format} are the items that occur; leave out n_cols")
+    if kind == "tfidf":
+        raise UsageError(f"tfidf counts rows, which {format} are not; use --transform none, binary or log1p")
+    if train is None:
+        return seed
+    if train.attrs.get("format") != format or "rows_like" in train.attrs:
+        what = "test data of another set" if "rows_like" in train.attrs else "not made of " + format
+        raise InputError(f"{train.path} is {what}; give --like a training set made of {format}")
+    return int(train.attrs["seed"])
 
 
 def _limits(memory: int | str | None, workers: int | None, client: Any) -> Limits:

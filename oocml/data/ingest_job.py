@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,20 @@ class PartRecord:
     spills: list[SpillInfo]
 
 
+class GatherPlan(NamedTuple):
+    """How stage 2 gathers rows from entries."""
+
+    n_cuts: int
+    """Ranges of keys: buckets, or two buckets each where there are rows beside the training set's (those first)."""
+    n_buckets: int
+    n_known: int
+    """Rows of the training set."""
+    like: str | None
+    """Path of the training set."""
+    known_panels: Int64Array
+    """Shape (n_cuts + 1,): first of the training set's panels in each bucket."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What stage 2 knows once all parts are read; written as ``plan.pickle``."""
@@ -76,7 +90,8 @@ class Plan:
     panel_rows: int
     """Dense data: rows per panel; else 0."""
     bucket_first_row: Int64Array
-    """Shape (buckets + 1,): stored rows before each bucket."""
+    """Shape (buckets + 1,): stored rows before each bucket (fragments, where rows are gathered)."""
+    gather: GatherPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,8 @@ class BucketRecord:
     panels: list[int]
     dropped: int
     """Entries dropped because their column is unknown."""
+    duplicates: int = 0
+    """Entries that a later one of the same place replaced."""
 
 
 class PartFacts(Sequence[Any]):
@@ -136,8 +153,8 @@ def _load_plan(path: Path, version: int) -> Plan:
     return plan
 
 
-def map_path(work: Path, part: int, what: str) -> Path:
-    """Where the column or label map of a part is kept, if it has one."""
+def map_path(work: Path, part: int | str, what: str) -> Path:
+    """Where the column or label map of a part is kept, if it has one, or the row numbers of a spill file."""
     return work / "maps" / f"{part}.{what}.npy"
 
 

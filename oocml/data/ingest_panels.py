@@ -49,13 +49,13 @@ def form_panels(job: Job, bucket: int, writer: DatasetWriter) -> BucketRecord:
     if pieces:
         rows = sort_rows(join_rows(pieces))
         pieces.clear()
-        bounds = _panel_bounds(rows, plan.panel_rows, job.panel_bytes)
+        bounds = panel_bounds(rows, plan.panel_rows, job.panel_bytes)
         for n, (lo, hi) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             if plan.panel_rows:
                 p = int(plan.bucket_first_row[bucket]) // plan.panel_rows + n
             else:
                 p = bucket * PANEL_STRIDE + n
-            _write_panel(writer, p, rows, lo, hi, plan, transform)
+            write_panel(writer, p, rows, lo, hi, plan, transform)
             panels.append(p)
     record = BucketRecord(bucket, panels, dropped)
     save(job.record("buckets", bucket), record)
@@ -85,7 +85,7 @@ def to_dataset_columns(job: Job, plan: Plan, part: int, rows: Rows) -> tuple[Row
     return rows._replace(X=X, row=row, labels=rows.labels._replace(values=values)), dropped
 
 
-def _panel_bounds(rows: Rows, panel_rows: int, panel_bytes: int) -> list[int]:
+def panel_bounds(rows: Rows, panel_rows: int, panel_bytes: int) -> list[int]:
     """Where panels begin and end in the rows of a bucket: equal rows (dense) or bytes (sparse), queries whole."""
     n_rows = rows.n_rows
     if panel_rows:
@@ -102,9 +102,10 @@ def _panel_bounds(rows: Rows, panel_rows: int, panel_bytes: int) -> list[int]:
     return np.unique(np.concatenate([[0], starts[near], [n_rows]])).tolist()
 
 
-def _write_panel(
+def write_panel(
     writer: DatasetWriter, p: int, rows: Rows, lo: int, hi: int, plan: Plan, transform: transforms.Transform
 ) -> None:
+    """Write rows lo:hi of a bucket, transformed, as panel ``p``."""
     y = _labels_of(rows.labels, lo, hi, plan)
     row_ids = rows.row[lo:hi]
     if isinstance(rows.X, Csr):

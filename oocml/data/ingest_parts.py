@@ -8,10 +8,11 @@ import os
 import numpy as np
 
 from oocml.data.deal import deal_keys
+from oocml.data.gather import rows_of_entries
 from oocml.data.ingest_job import Job, PartRecord, check_going_on, save
-from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, TooManyBad, make_reader
+from oocml.data.readers import BadLines, EntryBatch, LabelLists, Part, RowBatch, TooManyBad, make_reader
 from oocml.data.source_files import iter_files
-from oocml.data.spill import SpillInfo, UInt64Array, rows_of_batches, sort_rows, write_spill
+from oocml.data.spill import Rows, SpillInfo, UInt64Array, rows_of_batches, sort_rows, write_spill
 from oocml.types import Csr, Float64Array
 
 SPILL_BYTES = 40 << 20
@@ -32,32 +33,40 @@ def read_part(job: Job, part: Part, source: int) -> PartRecord:
     tally = _PartTally()
     spills: list[SpillInfo] = []
     held: list[RowBatch] = []
+    entries: list[EntryBatch] = []
     keys: list[UInt64Array] = []
     first_row = held_bytes = 0
 
     def spill() -> None:
         nonlocal held_bytes, first_row
-        rows = rows_of_batches(held, keys, first_row)
-        held.clear()
-        keys.clear()
+        if entries:
+            rows = rows_of_entries(entries, job.seed)
+            tally.add_fragments(rows)
+        else:
+            rows = sort_rows(rows_of_batches(held, keys, first_row))
+        for done in (held, entries, keys):
+            done.clear()
         first_row, held_bytes = first_row + rows.n_rows, 0
-        spills.append(write_spill(job.work / "spills", part.index, len(spills), sort_rows(rows)))
+        spills.append(write_spill(job.work / "spills", part.index, len(spills), rows))
 
     too_many = False
     try:
         for batch in reader.read(part, bad):
             check_going_on(job)
-            if not len(batch.position):
-                continue
-            tally.add(batch)
-            held.append(batch)
-            keys.append(
-                deal_keys(source, batch.position, batch.qid, seed=job.seed, keep_order=job.keep_order)
-            )
-            held_bytes += _batch_bytes(batch)
+            if isinstance(batch, EntryBatch):
+                if len(batch.row):
+                    entries.append(batch)
+                    held_bytes += sum(values.nbytes for values in batch)
+            elif len(batch.position):
+                tally.add(batch)
+                held.append(batch)
+                keys.append(
+                    deal_keys(source, batch.position, batch.qid, seed=job.seed, keep_order=job.keep_order)
+                )
+                held_bytes += _batch_bytes(batch)
             if held_bytes >= SPILL_BYTES:
                 spill()
-        if held:
+        if held_bytes:
             spill()
     except TooManyBad:
         too_many = True
@@ -92,6 +101,11 @@ class _PartTally:
             self._add_labels(batch.labels)
         if batch.qid is not None:
             self.n_queries += int(np.count_nonzero(batch.qid >= 0))
+
+    def add_fragments(self, rows: Rows) -> None:
+        """Count rows made of entries: how many fragments there are, not how many rows."""
+        self.n_rows += rows.n_rows
+        self.nnz += len(rows.X.data) if isinstance(rows.X, Csr) else 0
 
     def _add_labels(self, labels: LabelLists) -> None:
         self.n_labels += len(labels.values)

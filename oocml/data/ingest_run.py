@@ -19,6 +19,7 @@ from oocml.data import transforms
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import Dataset
 from oocml.data.deal import bucket_cuts, dense_panel_rows, write_splits
+from oocml.data.gather import gather_panels, gathered_attrs, plan_gathering
 from oocml.data.ingest_job import BucketRecord, Job, PartFacts, PartRecord, Plan, load, map_path, save
 from oocml.data.ingest_panels import fit_spill, form_panels
 from oocml.data.ingest_parts import hash_source, read_part
@@ -175,8 +176,14 @@ class IngestRun:
         self._check_disk(sum(info.n_bytes for info in spills))
         panel_rows = dense_panel_rows(schema.n_cols, self.job.panel_bytes) if totals.dense else 0
         folder = self.work / "spills"
-        cuts = bucket_cuts(folder, spills, keep_order=self.job.keep_order, panel_rows=panel_rows)
+        if schema.rows is not None:
+            gather, cuts = plan_gathering(self.job, schema.rows, self.like, spills)
+        else:
+            gather = None
+            cuts = bucket_cuts(folder, spills, keep_order=self.job.keep_order, panel_rows=panel_rows)
         sizes = write_splits(folder, spills, cuts, self.work / "splits")
+        if gather is not None:
+            sizes = np.resize(sizes, gather.n_buckets)
         plan = Plan(
             n_cols=schema.n_cols,
             index_base=schema.index_base,
@@ -187,6 +194,7 @@ class IngestRun:
             n_buckets=len(sizes),
             panel_rows=panel_rows,
             bucket_first_row=np.concatenate([[0], np.cumsum(sizes)]),
+            gather=gather,
         )
         save(self.work / "plan.pickle", plan)
         self._fit(plan)
@@ -242,8 +250,9 @@ class IngestRun:
         rows = np.diff(plan.bucket_first_row)
         todo = [b for b in range(plan.n_buckets) if not self.job.record("buckets", b).exists()]
         done = int(rows.sum() - rows[todo].sum())
+        task = form_panels if plan.gather is None else gather_panels
         with self._executor() as pool:
-            tasks = ((form_panels, self.job, b, writer) for b in todo)
+            tasks = ((task, self.job, b, writer) for b in todo)
             for record in bounded_map(pool, tasks, 2 * self.limits.n_threads):
                 done += int(rows[record.bucket])
                 self.progress("write", done, int(rows.sum()))
@@ -265,6 +274,7 @@ class IngestRun:
             panels=panels,
             attrs={
                 **schema.attrs,
+                **gathered_attrs(schema.rows, self.like, buckets),
                 "format": self.job.format,
                 "index_base": schema.index_base,
                 "source": source,
@@ -276,6 +286,7 @@ class IngestRun:
             labels=schema.labels,
             label_names=schema.label_names,
             feature_names=schema.feature_names,
+            row_names=None if schema.rows is None else schema.rows.names,
             transform={**fitted.attrs(), **fitted.arrays()},
             arrays=schema.arrays,
         )

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zstandard
 
 from oocml.data.readers import Part
-from oocml.errors import InputError
+from oocml.errors import InputError, UsageError
 
 BytesArray = npt.NDArray[np.uint8]
 
@@ -127,6 +127,42 @@ def text_parts(paths: Sequence[str], part_bytes: int) -> list[Part]:
         for lo, hi in itertools.pairwise(cuts):
             parts.append(Part(len(parts), path, int(lo), int(hi)))
     return parts
+
+
+def body_parts(paths: Sequence[str], part_bytes: int, header_bytes: Callable[[str], int]) -> list[Part]:
+    """`text_parts` of files with headers: those of plain files belong to no part.
+
+    ``header_bytes`` tells how many bytes of a file come before its first line of data.
+    """
+    kept: list[Part] = []
+    body: dict[str, int] = {}
+    for part in text_parts(paths, part_bytes):
+        if part.path not in body:
+            body[part.path] = header_bytes(part.path)
+        if part.hi < 0:
+            kept.append(part._replace(index=len(kept)))
+        elif part.hi > body[part.path]:
+            kept.append(part._replace(index=len(kept), lo=max(part.lo, body[part.path])))
+    return kept
+
+
+def check_encoding(encoding: str) -> str:
+    """The encoding, if text in it can be cut at ASCII characters.
+
+    Raises
+    ------
+    UsageError
+        It can't, or is unknown.
+    """
+    try:
+        single = "aZ0,\t\n".encode(encoding) == b"aZ0,\t\n"
+    except (LookupError, UnicodeEncodeError):
+        single = False
+    if not single:
+        raise UsageError(
+            f"encoding={encoding!r} is unknown or not one byte per ASCII character; convert the files to utf-8"
+        )
+    return encoding
 
 
 def iter_blocks(part: Part, block_bytes: int | None = None) -> Iterator[Block]:

@@ -1,5 +1,8 @@
 """What a file format is: a `Reader` that cuts sources into parts and reads each part as batches of rows.
 
+Formats whose lines are single entries, of rows in any order, read `EntryBatch`es instead, and their schema says which
+entries make a row (`GatheredRows`).
+
 How ingest uses a reader
 ------------------------
 1. ``reader.parts(paths, part_bytes)`` cuts the sources into parts, the same ones whatever the number of workers.
@@ -40,6 +43,7 @@ READERS = {
     "npz": "oocml.data.arrays:NpzReader",
     "mtx": "oocml.data.mtx:MtxReader",
     "anndata": "oocml.data.anndata:AnndataReader",
+    "ratings": "oocml.data.ratings:RatingsReader",
 }
 """Module and class of each format, imported when asked for."""
 
@@ -81,6 +85,22 @@ class RowBatch(NamedTuple):
     index_range: tuple[int, int] | None = None
     """Smallest and largest raw index, counting entries that were left out (zeros), (-1, -1) for no entry at all;
     None: that of X."""
+
+
+class EntryBatch(NamedTuple):
+    """Consecutive entries of a part, whose rows are named and come in any order.
+
+    Readers of such formats have an attribute ``gathers`` that is true. A later entry replaces an earlier one of the
+    same row and column.
+    """
+
+    row: Int32Array
+    """Shape (n_entries,): the part's own number of each entry's row."""
+    hash: npt.NDArray[np.uint64]
+    """Shape (n_entries,): of the name of each entry's row, evenly spread; rows are dealt by it."""
+    column: Int32Array
+    """Raw indices."""
+    value: Float32Array
 
 
 class TooManyBad(Exception):
@@ -137,6 +157,21 @@ def _no_map(part: int) -> None:
 
 
 @dataclass(frozen=True)
+class GatheredRows:
+    """What the rows of a dataset are that is made of entries."""
+
+    n_rows: int
+    row_map: Callable[[int], Int32Array]
+    """Row of the dataset for each of a part's own rows, by part index."""
+    names: Sequence[str]
+    """Name of each row; they are distinct."""
+    hashes: npt.NDArray[np.uint64]
+    """Shape (n_rows,): of the names."""
+    n_known: int = 0
+    """Rows that are the training set's (``like``); they come first."""
+
+
+@dataclass(frozen=True)
 class Schema:
     """What the columns and labels of the whole dataset are."""
 
@@ -160,6 +195,8 @@ class Schema:
     """More arrays of the dataset's root group."""
     drop_unseen: bool = False
     """Whether entries without a column are the training set's unseen ones, to be counted (``like``)."""
+    rows: GatheredRows | None = None
+    """Where batches are of entries."""
 
 
 class Reader(Protocol):
@@ -174,8 +211,8 @@ class Reader(Protocol):
             A source is missing, empty or not of this format.
         """
 
-    def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch]:
-        """The rows of a part, in order. Bad rows go to ``bad.add`` and are left out."""
+    def read(self, part: Part, bad: BadLines) -> Iterator[RowBatch] | Iterator[EntryBatch]:
+        """The rows (or entries) of a part, in order. Bad ones go to ``bad.add`` and are left out."""
 
     def facts(self) -> Any:
         """What ``merge`` must know of the part just read (picklable and small), or None."""

@@ -133,6 +133,11 @@ def read_keys(folder: Path, info: SpillInfo) -> UInt64Array:
     return np.fromfile(folder / info.name, np.uint64, count=info.n_rows)
 
 
+def read_row_numbers(folder: Path, info: SpillInfo) -> Int64Array:
+    """``Rows.row`` of all rows of a spill file."""
+    return np.fromfile(folder / info.name, np.int64, count=info.n_rows, offset=8 * info.n_rows)
+
+
 def read_spill(folder: Path, info: SpillInfo, lo: int = 0, hi: int | None = None) -> Rows:
     """Rows lo:hi of a spill file."""
     hi = info.n_rows if hi is None else hi

@@ -17,7 +17,7 @@ import numpy as np
 
 from oocml.data import tokens
 from oocml.data.classes import PartMap, label_maps, no_map, number_classes
-from oocml.data.parts import iter_blocks, open_stream, text_parts
+from oocml.data.parts import body_parts, check_encoding, iter_blocks, open_stream
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
 from oocml.data.vocabulary import (
     MAX_WORDS,
@@ -102,35 +102,15 @@ class TextReader:
         if classes not in ("auto", "yes", "no"):
             raise UsageError(f"classes={classes!r} is none of auto, yes, no")
         self.classes = classes
-        try:
-            single = "aZ0\t\n".encode(encoding) == b"aZ0\t\n"
-        except (LookupError, UnicodeEncodeError):
-            single = False
-        if not single:
-            raise UsageError(
-                f"encoding={encoding!r} is unknown or not one byte per ASCII character; convert the files to utf-8"
-            )
-        self.encoding = encoding
+        self.encoding = check_encoding(encoding)
         self._facts = TextFacts(False, None, WordTable(), 0)
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         """Byte ranges of plain files, one part for a compressed file; headers of plain files belong to no part."""
-        kept: list[Part] = []
-        body: dict[str, int] = {}
-        for part in text_parts(paths, part_bytes):
-            if part.path not in body:
-                body[part.path] = self._start(part)
-            if part.hi < 0:
-                kept.append(part._replace(index=len(kept)))
-            elif part.hi > body[part.path]:
-                kept.append(part._replace(index=len(kept), lo=max(part.lo, body[part.path])))
-        return kept
+        return body_parts(paths, part_bytes, self._header_bytes)
 
-    def _start(self, part: Part) -> int:
-        """Byte at which the file's body begins."""
-        if part.hi < 0:
-            return 0
-        with open_stream(part.path) as file:
+    def _header_bytes(self, path: str) -> int:
+        with open_stream(path) as file:
             return sum(len(file.readline()) for _ in range(self.header))
 
     def _classed(self, path: str) -> bool:

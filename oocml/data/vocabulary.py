@@ -7,6 +7,7 @@ neither Python objects nor a width common to all. Two words are the same only if
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from oocml.types import Csr, Int32Array, Int64Array
 
 MAX_WORDS = 4_000_000
 """Distinct words a count may hold (about 170 MB) before rare ones are pruned."""
+NAMES_AT_ONCE = 1 << 18
+"""Words that are Python objects at a time while a table is made of them."""
 
 
 class WordTable:
@@ -87,6 +90,11 @@ class WordTable:
             self._slots, self._hash, self._offset, self._letters,
         )  # fmt: skip
 
+    def text(self) -> tuple[npt.NDArray[np.uint8], Int64Array]:
+        """The words end to end, in order of first sight, and where each begins, shape (n_words + 1,)."""
+        offset = self._offset[: self.n_words + 1]
+        return self._letters[: offset[-1]], offset
+
     def words(self, keep: npt.NDArray[np.bool_] | None = None) -> list[str]:
         """The words (or those where ``keep`` is True) in order of first sight."""
         letters, offset = self._letters, self._offset
@@ -136,17 +144,16 @@ class WordTable:
 
 def table_of(words: Iterable[str]) -> WordTable:
     """A table in which each word's position is its position in ``words`` (which must be distinct)."""
-    encoded = [word.encode() for word in words]
-    table = WordTable(len(encoded), sum(map(len, encoded)))
-    block = np.frombuffer(bytearray(b"".join(encoded) + b"\0"), np.uint8)
-    offset = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum([len(word) for word in encoded], out=offset[1:])
-    hashes = hash_spans(block, offset[:-1], offset[1:])
-    table.add(Tokens(block, offset[:-1], offset[1:], hashes, np.array([0, len(encoded)])))
-    if table.n_words != len(encoded):
-        raise UsageError(
-            f"{len(encoded) - table.n_words} of {len(encoded)} words occur twice; give each one once"
-        )
+    table, n_given, more = WordTable(), 0, iter(words)
+    while encoded := [word.encode() for word in islice(more, NAMES_AT_ONCE)]:
+        block = np.frombuffer(bytearray(b"".join(encoded) + b"\0"), np.uint8)
+        offset = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(word) for word in encoded], out=offset[1:])
+        hashes = hash_spans(block, offset[:-1], offset[1:])
+        table.add(Tokens(block, offset[:-1], offset[1:], hashes, np.array([0, len(encoded)])))
+        n_given += len(encoded)
+    if table.n_words != n_given:
+        raise UsageError(f"{n_given - table.n_words} of {n_given} words occur twice; give each one once")
     return table
 
 

@@ -172,6 +172,7 @@ class DatasetWriter:
         labels: npt.ArrayLike | None = None,
         label_names: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
+        row_names: Sequence[str] | None = None,
         transform: Mapping[str, Any] | None = None,
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> str:
@@ -211,7 +212,7 @@ class DatasetWriter:
         if not self.sparse:
             self._set_dense_shape(int(bounds[-1]))
         self._write_feature_stats(root, n_panels)
-        names = {"label_names": label_names, "feature_names": feature_names}
+        names = {"label_names": label_names, "feature_names": feature_names, "row_names": row_names}
         for name, texts in names.items():
             if texts is not None:
                 write_names(root, name, texts)

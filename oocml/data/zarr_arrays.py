@@ -57,8 +57,9 @@ def write_names(group: zarr.Group, name: str, texts: Sequence[str]) -> None:
         chunks=(min(max(len(texts), 1), 1 << 18),),
         compressors=None,
     )
-    if len(texts):
-        array[:] = np.array(list(texts), dtype=object)
+    for lo in range(0, len(texts), array.chunks[0]):
+        piece = list(texts[lo : lo + array.chunks[0]])
+        array[lo : lo + len(piece)] = np.array(piece, dtype=object)
 
 
 def write_transform(root: zarr.Group, transform: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,3 +114,35 @@ def sort_sets(indptr, ids):  # type: ignore[no-untyped-def]
         start = stop
         indptr[i + 1] = f
     return f
+
+
+@jit
+def gather_last(order, starts, indptr, indices, data, out_indptr, out_indices, out_data):  # type: ignore[no-untyped-def]
+    """Join fragments of rows; where a row has several entries of one column, the last stands.
+
+    Output row i is made of the fragments ``order[starts[i]:starts[i + 1]]``, later ones last; its columns increase.
+    Returns entries written.
+    """
+    # i=row of the output, g=fragment, e=nonzero of the input, f=nonzero of the output
+    f = 0
+    out_indptr[0] = 0
+    for i in range(len(starts) - 1):
+        first = f
+        in_order = True
+        for g in range(starts[i], starts[i + 1]):
+            for e in range(indptr[order[g]], indptr[order[g] + 1]):
+                out_indices[f], out_data[f] = indices[e], data[e]
+                in_order = in_order and (f == first or out_indices[f - 1] < out_indices[f])
+                f += 1
+        if not in_order:
+            sorted_ = np.argsort(out_indices[first:f], kind="mergesort")
+            row_indices = out_indices[first:f][sorted_]
+            row_data = out_data[first:f][sorted_]
+            f = first
+            for e in range(len(row_indices)):
+                if f > first and out_indices[f - 1] == row_indices[e]:
+                    f -= 1
+                out_indices[f], out_data[f] = row_indices[e], row_data[e]
+                f += 1
+        out_indptr[i + 1] = f
+    return f
