@@ -11,8 +11,9 @@ from oocml.data.dataset import Dataset
 from oocml.engine.executors import InProcess, OnDask
 from oocml.engine.outputs import RunArrays, export_run, write_predictions
 from oocml.engine.score import evaluate, predict
+from oocml.engine.state_reader import StateReader
 from oocml.errors import DamagedStore, UsageError
-from oocml.schedule.layout import block_shape, n_blocks, stored_array
+from oocml.schedule.layout import block_shape, n_blocks
 from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.store.run import RunStore
 
@@ -156,7 +157,7 @@ class Run:
         arrays = RunArrays(self.store, self._checkpoint(at))
         lazy = {}
         for name, spec in arrays.specs.items():
-            read = dask.delayed(arrays.block, pure=True)
+            read = dask.delayed(arrays.block, pure=False)
             pieces = [
                 da.from_delayed(
                     read(name, index), block_shape(spec, arrays.layout, arrays.problem, index), spec.dtype
@@ -168,15 +169,13 @@ class Run:
         return lazy
 
     def info(self, deep: bool = False) -> dict[str, Any]:
-        """What the run is and whether it is whole; ``deep`` compares every checksum."""
+        """What the run is and whether it is whole: all chunks there in their size; ``deep`` compares every checksum."""
         ledger = self.store.read_ledger()
         problem = None
         try:
-            for checkpoint in (None, *ledger.kept):
-                arrays = RunArrays(self.store, checkpoint)
-                if checkpoint is None:  # a checkpoint keeps what is exported, the run itself all of its state
-                    arrays.specs = {spec.name: spec for spec in arrays.model.state(arrays.problem)}
-                _verify(arrays, deep)
+            _verify(StateReader(self.store), deep)
+            for checkpoint in ledger.kept:
+                _verify(RunArrays(self.store, checkpoint), deep)  # keeps what is exported
         except DamagedStore as error:
             problem = str(error)
         return {
@@ -225,23 +224,14 @@ class Run:
         return {"executor": executor, "memory": memory, "n_workers": workers or executor.n_slots}
 
 
-def _verify(arrays: RunArrays, deep: bool) -> None:
-    """Raise `DamagedStore` if a chunk that the ledger names is missing, or with ``deep`` not what was written."""
-    for spec in arrays.specs.values():
-        array = stored_array(spec, arrays.layout, arrays.problem)
-        for index in range(n_blocks(spec, arrays.layout)):
-            stamp = int(arrays.ledger.stamps[spec.name][index])
-            if stamp == 0:
-                continue
-            shape = block_shape(spec, arrays.layout, arrays.problem, index)
+def _verify(reader: StateReader, deep: bool) -> None:
+    """Raise `DamagedStore` if a chunk is missing or of another size, or with ``deep`` not what was written."""
+    for spec in reader.specs.values():
+        for index in range(n_blocks(spec, reader.layout)):
             if deep:
-                array.read(arrays.chunks, index, stamp, shape, int(arrays.ledger.crcs[spec.name][index]))
-                continue
-            for key in array.keys(index, stamp, shape):
-                if not (arrays.run.path / key).exists():
-                    raise DamagedStore(
-                        f"chunk {key} of {arrays.run.path} is missing; restore it or train again"
-                    )
+                reader.block(spec.name, index)
+            else:
+                reader.check_files(spec.name, index)
 
 
 def _dataset(data: Dataset | str | os.PathLike[str]) -> Dataset:

@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from oocml.engine.context import initial_block, problem_of
+from oocml.engine.state_reader import StateReader
 from oocml.errors import UsageError
 from oocml.models.protocol import Array
-from oocml.models.registry import load_model
-from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
+from oocml.schedule.layout import n_blocks, stored_array
 from oocml.store.arrays import CHUNK_BYTES
-from oocml.store.chunks import PARTIAL, LocalChunks
+from oocml.store.chunks import PARTIAL
 from oocml.store.run import RunStore
 
 WINDOW_ROWS = 2**20
@@ -178,16 +177,12 @@ def export_run(
     return {"bytes": _size(path), "nonzeros": nonzeros}
 
 
-class RunArrays:
-    """The exported state of a run at one ledger, block by block."""
+class RunArrays(StateReader):
+    """The exported state of a run, block by block."""
 
-    def __init__(self, run: RunStore, checkpoint: str | None) -> None:
-        self.run = run
-        self.model, self.problem = load_model(run.model_reference), problem_of(run)
-        self.layout = Layout.from_dict(run.config["layout"])
-        self.specs = {spec.name: spec for spec in self.model.state(self.problem) if spec.export}
-        self.ledger = run.read_ledger(checkpoint)
-        self.chunks = LocalChunks(run.path)
+    def __init__(self, run: RunStore, checkpoint: str | None, *, follow: bool = True) -> None:
+        super().__init__(run, checkpoint, follow=follow)
+        self.specs = {name: spec for name, spec in self.specs.items() if spec.export}
 
     @property
     def names(self) -> list[str]:
@@ -199,15 +194,6 @@ class RunArrays:
     def held(self) -> dict[str, Array]:
         held = self.run.held_arrays()
         return {name: held[name] for name in ("labels", "label_names") if name in held}
-
-    def block(self, name: str, index: int) -> Array:
-        spec = self.specs[name]
-        stamp, crc = int(self.ledger.stamps[name][index]), int(self.ledger.crcs[name][index])
-        if stamp == 0:
-            return initial_block(spec, self.layout, self.problem, index)
-        shape = block_shape(spec, self.layout, self.problem, index)
-        array = stored_array(spec, self.layout, self.problem)
-        return array.read(self.chunks, index, stamp, shape, crc)[0]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the joined array."""

@@ -14,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.data.dataset import Dataset, open_cached
-from oocml.engine.context import initial_block, problem_of, trim_pools
+from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
-from oocml.errors import DamagedStore, DoesNotFit, InputError
+from oocml.engine.state_reader import StateReader, pruned
+from oocml.errors import DoesNotFit, InputError
 from oocml.models.protocol import Array, Problem
 from oocml.models.registry import load_model
 from oocml.schedule.cost import PANELS_IN_FLIGHT
-from oocml.schedule.layout import Layout, block_shape, group_bounds, stored_array
-from oocml.store.chunks import LocalChunks
-from oocml.store.ledger import Ledger
+from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
 from oocml.types import Bounds, LabelSets, Panel
 
@@ -73,29 +72,9 @@ def column_blocks(
     run: RunStore, checkpoint: str | None, names: tuple[str, ...], problem: Problem, prune: float = 0.0
 ) -> Iterator[tuple[int, dict[str, Array]]]:
     """The column blocks of a run in order, as they are in its ledger or in a checkpoint."""
-    model, layout = load_model(run.model_reference), Layout.from_dict(run.config["layout"])
-    specs = {spec.name: spec for spec in model.state(problem) if spec.name in names}
-    chunks, ledger = LocalChunks(run.path), run.read_ledger(checkpoint)
-    for q in range(layout.n_col_blocks):
-        blocks = {}
-        for name, spec in specs.items():
-            for attempt in range(3):
-                stamp, crc = int(ledger.stamps[name][q]), int(ledger.crcs[name][q])
-                if stamp == 0:
-                    blocks[name] = initial_block(spec, layout, problem, q)
-                    break
-                try:
-                    shape = block_shape(spec, layout, problem, q)
-                    blocks[name], _ = stored_array(spec, layout, problem).read(chunks, q, stamp, shape, crc)
-                    break
-                except DamagedStore:
-                    newer: Ledger = run.read_ledger(checkpoint)
-                    if attempt == 2 or newer.stamps[name][q] == stamp:
-                        raise
-                    ledger = newer  # the run is being trained and this block was superseded meanwhile
-            if prune and len(spec.dims) > 1:
-                blocks[name] = np.where(np.abs(blocks[name]) < prune, 0, blocks[name]).astype(spec.dtype)
-        yield q, blocks
+    reader = StateReader(run, checkpoint, problem=problem)
+    for q in range(reader.layout.n_col_blocks):
+        yield q, {name: pruned(reader.specs[name], reader.block(name, q), prune) for name in names}
 
 
 def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:

@@ -15,7 +15,7 @@ import errno
 import fcntl
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -60,14 +60,20 @@ class LocalChunks:
         self.durable = durable
 
     def read_into(self, key: str, buffer: memoryview) -> None:
-        path = self.root / key
+        self._expect(key, len(buffer), lambda path: _read(path, buffer))
+
+    def check_size(self, key: str, n_bytes: int) -> None:
+        """`DamagedStore` if the chunk is absent or of another length; its content is not looked at."""
+        self._expect(key, n_bytes, lambda path: path.stat().st_size)
+
+    def _expect(self, key: str, n_bytes: int, size: Callable[[Path], int]) -> None:
         try:
-            got = _read(path, buffer)
+            got = size(self.root / key)
         except FileNotFoundError:
             raise DamagedStore(f"chunk {key} of {self.root} is missing; restore it or train again") from None
-        if got != len(buffer):
+        if got != n_bytes:
             raise DamagedStore(
-                f"chunk {key} of {self.root} has {got} bytes, not {len(buffer)}; restore it or train again"
+                f"chunk {key} of {self.root} has {got} bytes, not {n_bytes}; restore it or train again"
             )
 
     def put(self, key: str, buffer: memoryview) -> None:
