@@ -336,7 +336,7 @@ def _write_row_block(message: BuildMessage, folder: Path) -> tuple[Int64Array, A
     for array in arrays:
         array.create(group)
     crcs = _write_entries(_panels(dataset, plan, p), plan, arrays, nnz, n_rows)
-    crc = np.array([tile_crc(p, q, crcs[q]) for q in range(n_blocks)], np.uint32)
+    crc = np.array([tile_crc(of_tile) for of_tile in crcs], np.uint32)
     return nnz, crc, widest
 
 

@@ -251,7 +251,7 @@ class Tiles:
             raise DamagedStore(f"{error}; remove {self.path}, it is made again") from None
         crcs = [crc32c.crc32c(values.view(np.uint8).data) for values in (row_nnz, indices, data)]
         indptr = np.empty(n_rows + 1, np.int64)
-        if fill_indptr(row_nnz, indptr) != nnz or tile_crc(p, q, crcs) != int(self._crc[p, q]):
+        if fill_indptr(row_nnz, indptr) != nnz or tile_crc(crcs) != int(self._crc[p, q]):
             raise DamagedStore(
                 f"tile {p}, {q} of {self.path} does not match its checksum; remove that folder, it is made again"
             )
@@ -320,6 +320,6 @@ def block_arrays(
     )
 
 
-def tile_crc(p: int, q: int, crcs: Sequence[int]) -> int:
-    """Checksum of a tile: of its place and of the checksums of its three arrays."""
-    return crc32c.crc32c(struct.pack("<5q", p, q, *crcs))
+def tile_crc(crcs: Sequence[int]) -> int:
+    """Checksum of a tile, from the checksums of its three arrays."""
+    return crc32c.crc32c(struct.pack("<3q", *crcs))
