@@ -69,7 +69,12 @@ def find_field(text, at, sep, quoted):
     if quoted and text[at] == QUOTE:
         return find_quoted(text, at, sep)
     start = at
-    while text[at] != NEWLINE and not is_separator(text, at, sep):
+    if len(sep) == 0:
+        while text[at] != NEWLINE and not is_blank(text[at]):
+            at += 1
+        return start, at, at, 0
+    first = sep[0]
+    while text[at] != NEWLINE and (text[at] != first or (len(sep) > 1 and not is_separator(text, at, sep))):
         at += 1
     stop = at
     while stop > start and is_blank(text[stop - 1]):
@@ -109,7 +114,7 @@ def find_columns(text, at, sep, quoted, columns, spans, e):
             value_from, value_to = start, stop
         f += 1
         if fault:
-            wrong_from, wrong_to = start, at
+            wrong_from, wrong_to = start, stop
             break
         if len(sep) == 0:
             at = skip_blanks(text, at, sep)
