@@ -34,7 +34,7 @@ from oocml.watch.memory import MemorySampler
 if TYPE_CHECKING:
     from distributed import Client
 
-SCHEDULES = ("sync", "serial")
+SCHEDULES = ("sync", "async", "serial")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,14 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
             link = install(place.client)
             watching.append(Dashboard(place.client))
         stack.callback(events.close, watching)
-        driver = Driver(run, plan, place.executor, monitors=watching, durable=session.durable)
+        driver = Driver(
+            run,
+            plan,
+            place.executor,
+            monitors=watching,
+            durable=session.durable,
+            schedule=session.schedule,
+        )
         ledger = driver.journal.ledger
         if more_epochs:
             ledger.segments.append(more_epochs)

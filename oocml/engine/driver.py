@@ -91,7 +91,7 @@ class Driver:
             tick=self._tick,
             bytes_per_worker=plan.bytes_per_worker,
         )
-        self.sizes = Sizes(self.specs.values(), self.layout, self.problem)
+        self.sizes = Sizes(self.specs.values(), self.layout, self.problem, tiles=self.model.tiles)
         self._epoch = 0
         self._segment_start = 0
         self._epoch_start: dict[str, float] = {}

@@ -170,8 +170,8 @@ class Journal:
     def end_pass(self, pass_: Pass) -> dict[str, Any]:
         """Make the reduced parts of a finished pass the program's next result."""
         parts = self.reduce(self.ledger.done)
-        self.ledger.results.append({"pass": pass_.name, "parts": parts})
-        self.ledger.done = {}
+        self.ledger.results.append({"pass": pass_.name, "parts": parts, "order": self.ledger.order})
+        self.ledger.order, self.ledger.done = [], {}
         self.flush()
         return copy.deepcopy(parts)  # what a program does to its results must not reach the ledger
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from oocml.data.dataset import Dataset, open_cached
 from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
+from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
 from oocml.errors import DoesNotFit, InputError
 from oocml.models.protocol import Array, Problem
@@ -23,7 +24,7 @@ from oocml.models.registry import load_model
 from oocml.schedule.cost import PANELS_IN_FLIGHT
 from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
-from oocml.types import Bounds, LabelSets, Panel
+from oocml.types import LabelSets, Panel
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,26 @@ def score_batch(message: ScoreMessage) -> Any:
     dataset = open_cached(message.dataset)
     panels = [align_labels(dataset.read_panel(p), dataset, problem) for p in message.panels]
     row_ids = np.concatenate([panel.row_ids for panel in panels])
-    every_column = Bounds(0, problem.n_features)
-    prepared = [model.prepare(panel, problem, every_column) for panel in panels]
-    accumulators = [
-        scoring.begin(data, len(panel.row_ids), {}) for data, panel in zip(prepared, panels, strict=True)
+    reader = StateReader(run, message.checkpoint, problem=problem)
+    kinds = {name: reader.specs[name].kind for name in scoring.reads}
+    shared = {name: reader.block(name, 0) for name, kind in kinds.items() if kind == "shared"}
+    scored = [
+        ScoredPanel(reader, scoring, dataset, number, panel, shared)
+        for number, panel in zip(message.panels, panels, strict=True)
     ]
-    layout = Layout.from_dict(run.config["layout"])
-    for q, col in column_blocks(run, message.checkpoint, scoring.reads, problem, message.prune):
-        for accumulator, data in zip(accumulators, prepared, strict=True):
-            scoring.visit(accumulator, data, layout.cols(q), col, None)
+    columns = [reader.specs[name] for name, kind in kinds.items() if kind == "col"]
+    for q in range(reader.layout.n_col_blocks):
+        col = {spec.name: pruned(spec, reader.block(spec.name, q), message.prune) for spec in columns}
+        for panel in scored:
+            panel.visit(q, col)
     if not message.predict:
-        counts = [scoring.metrics(a, d) for a, d in zip(accumulators, prepared, strict=True)]
+        counts = [panel.metrics() for panel in scored]
         total = counts[0]
         for count in counts[1:]:
             total = scoring.merge(total, count)
         return total
-    outputs = [scoring.predictions(a, d) for a, d in zip(accumulators, prepared, strict=True)]
+    outputs = [panel.predictions() for panel in scored]
     return row_ids, {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
-
-
-def column_blocks(
-    run: RunStore, checkpoint: str | None, names: tuple[str, ...], problem: Problem, prune: float = 0.0
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    """The column blocks of a run in order, as they are in its ledger or in a checkpoint."""
-    reader = StateReader(run, checkpoint, problem=problem)
-    for q in range(reader.layout.n_col_blocks):
-        yield q, {name: pruned(reader.specs[name], reader.block(name, q), prune) for name in names}
 
 
 def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:

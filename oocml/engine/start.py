@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
 from oocml.data.tiles import deal_columns
+from oocml.engine.kept_rows import keep_rows
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import PanelSizes
@@ -132,11 +134,17 @@ def begin_run(
         config=config,
         arrays=arrays,
         held=_held(problem, dataset, columns),
+        fill=partial(keep_rows, dataset=dataset) if keeps_rows(model, problem) else None,
         segments=[epochs],
         model_file=model_file,
         overwrite=overwrite,
         check=check,
     )
+
+
+def keeps_rows(model: Model, problem: Problem) -> bool:
+    """Whether rows have exported state: they are then known by their numbers ever after."""
+    return any(spec.kind == "row" and spec.export for spec in model.state(problem)) and model.tiles
 
 
 def in_order(problem: Problem, columns: npt.NDArray[np.int32]) -> Problem:

@@ -233,7 +233,7 @@ class Scoring(Protocol):
         """Accumulators of a batch of rows (a NamedTuple of arrays).
 
         ``data`` is what ``prepare`` made of the batch, without entries for models of tiles. ``state`` has the shared
-        arrays it reads, and the row arrays restricted to the batch's rows (initial values for unknown rows).
+        arrays it reads, and the row arrays restricted to the batch's rows (zeros for rows the training did not have).
         """
 
     def visit(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
-from oocml.schedule.tasks import sub_epochs
+from oocml.schedule.tasks import blocks_of, sub_epochs
 from oocml.store.arrays import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
 
+TILE_SLACK = 1.15
+"""The largest tile against the mean one."""
+TILE_ROW_BYTES = 2
+"""Bytes a tile takes on disk for each of its rows."""
 PANELS_IN_FLIGHT = 3
 """The panel being visited, the one read ahead, and the buffers of the read itself."""
 
@@ -48,7 +52,11 @@ class PassCost(NamedTuple):
 class Sizes:
     """Byte counts of one model's state arrays under one layout."""
 
-    def __init__(self, specs: Iterable[StateSpec], layout: Layout, problem: Problem) -> None:
+    def __init__(
+        self, specs: Iterable[StateSpec], layout: Layout, problem: Problem, *, tiles: bool = False
+    ) -> None:
+        self.tiles = tiles
+        """Whether tasks read tiles instead of panels."""
         self.specs = {spec.name: spec for spec in specs}
         self.layout = layout
         self.problem = problem
@@ -58,6 +66,29 @@ class Sizes:
         """Memory of the largest block."""
         array = stored_array(self.specs[name], self.layout, self.problem)
         return math.prod(array.block_shape) * np.dtype(array.dtype).itemsize
+
+    def tile_bytes(self) -> int:
+        """About the memory of the largest tile with its labels; blocks have nearly equal numbers of entries."""
+        problem, layout = self.problem, self.layout
+        rows = int(max(np.diff(layout.row_bounds), default=0))
+        heaviest = max(TILE_SLACK * problem.nnz / layout.n_col_blocks, _most(problem.feature_nnz))
+        entries = min(problem.nnz, TILE_SLACK * heaviest * rows / max(1, problem.n_rows))
+        return int(8 * entries) + 16 * (rows + 1)
+
+    def data_bytes(self) -> int:
+        """What reading each tile once, with its labels, asks of the store."""
+        problem, n_blocks = self.problem, self.layout.n_col_blocks
+        return 8 * problem.nnz + (TILE_ROW_BYTES * problem.n_rows + self.label_bytes()) * n_blocks
+
+    def label_bytes(self) -> int:
+        """Labels of all rows."""
+        return 8 * self.problem.n_rows if self.problem.label_kind != "none" else 0
+
+    def prepared_bytes(self) -> int:
+        """Memory of all tiles and labels, as kernels get them."""
+        problem, layout = self.problem, self.layout
+        indptrs = 8 * (problem.n_rows + layout.n_row_blocks) * layout.n_col_blocks
+        return 8 * problem.nnz + indptrs + 8 * problem.n_rows * (1 + layout.n_col_blocks)
 
     def stored_bytes(self, name: str) -> int:
         """Disk taken by all blocks at one stamp each."""
@@ -84,11 +115,17 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
     layout = sizes.layout
     n_tasks, _ = _repeats(pass_, layout)
     read = write = 0
-    for name in {*pass_.reads, *pass_.writes}:
-        loads, stores = _traffic(pass_, sizes, name, name in initial)
-        read += sizes.stored_bytes(name) * loads
-        write += sizes.stored_bytes(name) * stores
+    if pass_.ahead:
+        n_tasks, read, write = _traffic_ahead(pass_, sizes, initial)
+    else:
+        for name in {*pass_.reads, *pass_.writes}:
+            loads, stores = _traffic(pass_, sizes, name, name in initial)
+            read += sizes.stored_bytes(name) * loads
+            write += sizes.stored_bytes(name) * stores
     scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
+    if sizes.tiles:  # a tile is read when its row block is seen, and when it is seen ahead
+        scans = (1 + pass_.ahead) * pass_.data if pass_.over == "tiles" else 0
+        read += sizes.label_bytes() * (pass_.over == "rows" and pass_.data)
     return PassCost(n_tasks, task_bytes(pass_, sizes), read, write, scans)
 
 
@@ -110,6 +147,35 @@ def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, 
     return n_tasks + n_sub_epochs - anew * (n_tasks // n_sub_epochs + 1), n_sub_epochs
 
 
+def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[int, int, int]:
+    """(tasks, bytes read, bytes written) of a pass that sees rows ahead, by going through its tasks."""
+    layout, specs = sizes.layout, sizes.specs
+    strata = sub_epochs(pass_, layout, specs, seed=0)
+    there = {name for name in pass_.reads if name not in initial}
+    written: set[tuple[str, int]] = set()
+    n_tasks = read = write = 0
+    for stratum in strata:
+        n_tasks += len(stratum)
+        for name in dict.fromkeys((*pass_.reads, *pass_.writes)):
+            block = sizes.stored_bytes(name) / n_blocks(specs[name], layout)
+            for task in stratum:
+                for index in blocks_of(specs[name], task, layout, all_stripes=False):
+                    read += block * (name in there or (name, index) in written)
+                    own = name in pass_.consumes and index // layout.n_stripes in task.rows
+                    if name in pass_.writes and not own and not specs[name].merge:
+                        write += block
+                        written.add((name, index))
+            if specs[name].merge and name in pass_.writes:
+                read, write = read + block, write + block
+                written.add((name, 0))
+    return n_tasks, int(read), int(write)
+
+
+def _most(counts: Any) -> int:
+    """The largest count; 0 for what is not known."""
+    return int(counts.max(initial=0)) if isinstance(counts, np.ndarray) else 0
+
+
 def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
     """Number of tasks, and how many tasks touch each block, by kind of state."""
     if pass_.over == "tiles":
@@ -127,13 +193,19 @@ def task_bytes(pass_: Pass, sizes: Sizes) -> int:
     resident = 0
     for name in {*pass_.reads, *pass_.writes}:
         kind = sizes.specs[name].kind
-        copies = {"col": stripe_blocks, "cell": layout.n_stripes if pass_.over == "rows" else 1}.get(kind, 1)
+        copies = {"col": stripe_blocks, "cell": layout.n_stripes + 1 if pass_.over == "rows" else 1}.get(
+            kind, 1
+        )
+        if pass_.ahead and kind in ("row", "cell"):
+            copies = 2
         resident += sizes.block_bytes(name) * int(copies)
     widest = int(max(np.diff(layout.col_bounds), default=1))
     dims = {"features": sizes.problem.n_features, "cols": widest}
     for scratch in pass_.scratch:
         shape = [dims[d] if isinstance(d, str) else d for d in scratch.dims]
         resident += math.prod(shape) * np.dtype(scratch.dtype).itemsize * int(stripe_blocks)
+    if sizes.tiles and pass_.data and pass_.over == "tiles":
+        resident += (2 + pass_.ahead) * sizes.tile_bytes()  # one is read while another is prepared
     return resident + CHUNK_BYTES
 
 

@@ -15,6 +15,7 @@ from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost, task_bytes
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
+from oocml.schedule.tile_layout import choose_tile_layout
 
 MIB = 2**20
 DRIVER_BYTES = 205 * MIB
@@ -131,7 +132,7 @@ def make_plan(
     if layout is None:
         layout, task_memory = _affordable_layout(model, problem, panels, memory, task_memory, pins)
     task_memory = task_memory or task_shares(memory, problem, panels)[0]
-    sizes = Sizes(model.state(problem), layout, problem)
+    sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = _largest_task(model, problem, layout)
     driver, worker = process_bytes(problem, panels)
     base, per_worker = (
@@ -149,7 +150,10 @@ def make_plan(
         )
     spare = (memory - base) // n - need
     data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, sizes.specs))
-    panel_cache = min(int(spare * CACHE_SHARE), int(data_bytes * PREPARED_SHARE))
+    prepared = int(data_bytes * PREPARED_SHARE)
+    if model.tiles:
+        data_bytes, prepared = sizes.data_bytes(), sizes.prepared_bytes()
+    panel_cache = min(int(spare * CACHE_SHARE), prepared)
     block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
     epoch = [pass_cost(pass_, sizes) for pass_ in model.epoch_passes(problem)]
     return Plan(
@@ -242,6 +246,16 @@ def choose_layout(
     Returns the layout and the bytes of its largest task, which exceed ``task_memory`` where even the narrowest
     stripes do.
     """
+    if model.tiles:
+        return choose_tile_layout(
+            model,
+            problem,
+            panels,
+            task_memory,
+            row_blocks=pins.row_blocks,
+            col_blocks=pins.col_blocks,
+            memory=task_memory * 2 * TASKS_AT_ONCE,
+        )
     n_cols = model.n_cols(problem)
     multiple, widest = model.block_cols
     if pins.col_blocks:
@@ -271,7 +285,7 @@ def choose_layout(
 
 
 def _largest_task(model: Model, problem: Problem, layout: Layout) -> int:
-    sizes = Sizes(model.state(problem), layout, problem)
+    sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     return max(task_bytes(p, sizes) for p in (*model.epoch_passes(problem), *model.other_passes(problem)))
 
 

@@ -51,7 +51,7 @@ class Ledger:
     epoch_parts: list[dict[str, Any]] = field(default_factory=list)
     """Finished epochs of the repeated pass under way: reduced ``parts``, and whether to ``stop`` there."""
     order: list[int] = field(default_factory=list)
-    """Tasks of the repeated pass under way in the order in which an asynchronous schedule committed them."""
+    """Tasks of the pass under way in the order in which an asynchronous schedule committed them."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One record per finished epoch."""
     objective: float | None = None

@@ -16,7 +16,7 @@ from oocml.engine.executors import Completion, InProcess, Lost
 from oocml.engine.outputs import RunArrays
 from oocml.errors import DamagedStore, InputError, NonFinite, UsageError, WorkersLost
 from oocml.run import Run
-from tests.engine.toys import OTHER, TOY, drive, fingerprint, state_bytes
+from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint, state_bytes
 
 
 def edited(path: Path, source: str, *edits: tuple[str, str]) -> str:
@@ -42,7 +42,7 @@ def test_a_toy_result_is_what_visiting_in_order_by_hand_gives(new_run):
     assert arrays.whole("R").sum() == pytest.approx(journal.ledger.history[-1]["objective"])
 
 
-@pytest.mark.parametrize("reference", [TOY, OTHER], ids=["toy", "other"])
+@pytest.mark.parametrize("reference", [TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
 @pytest.mark.parametrize("blocks", [(1, 1), (3, 4)])
 def test_caches_change_no_bit(new_run, reference, blocks):
     shape = {"row_blocks": blocks[0], "col_blocks": blocks[1], "epochs": 2, "reference": reference}
@@ -55,7 +55,7 @@ def test_caches_change_no_bit(new_run, reference, blocks):
 
 
 @pytest.mark.parametrize(
-    ("reference", "blocks"), [(TOY, (1, 1)), (TOY, (3, 2)), (TOY, (5, 4)), (OTHER, (3, 2))]
+    ("reference", "blocks"), [(TOY, (1, 1)), (TOY, (3, 2)), (TOY, (5, 4)), (OTHER, (3, 2)), (TILES, (3, 2))]
 )
 def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, reference, blocks):
     toy = new_run(row_blocks=blocks[0], col_blocks=blocks[1], epochs=2, reference=reference, caches=False)

@@ -24,7 +24,7 @@ from oocml.errors import DoesNotFit, UsageError, WorkersLost
 from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.schedule.tasks import Task
 from oocml.store import buffers
-from tests.engine.toys import OTHER, TOY, drive, fingerprint
+from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint
 
 
 class InThreads:
@@ -49,7 +49,7 @@ class InThreads:
         self.pool.shutdown()
 
 
-@pytest.mark.parametrize("reference", [TOY, OTHER], ids=["toy", "other"])
+@pytest.mark.parametrize("reference", [TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
 @pytest.mark.parametrize("pooled_bytes", [1, 2**20])
 def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypatch, reference, pooled_bytes):
     monkeypatch.setattr(buffers, "POOLED_BYTES", pooled_bytes)
@@ -68,7 +68,7 @@ def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypat
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_number_of_workers_changes_no_bit(tmp_path, toy_dataset, workers):
     options: dict[str, Any] = {"epochs": 3, "row_blocks": 4, "col_blocks": 3}
-    for reference in (TOY, OTHER):
+    for reference in (TOY, OTHER, TILES):
         oocml.train(
             reference, toy_dataset, tmp_path / "serial.zarr", schedule="serial", overwrite=True, **options
         )
@@ -89,7 +89,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
-@pytest.mark.parametrize("reference", [TOY, OTHER], ids=["toy", "other"])
+@pytest.mark.parametrize("reference", [TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
 def test_training_on_the_callers_cluster_is_training_serially(client, tmp_path, toy_dataset, reference):
     options: dict[str, Any] = {"epochs": 2, "row_blocks": 3, "col_blocks": 3}
     for schedule in ("serial", "sync"):

@@ -14,6 +14,7 @@ from oocml.store.run import RunStore
 from tests.engine.faulty_disk import FaultyDisk, Killed
 from tests.engine.toys import (
     OTHER,
+    TILES,
     ToyRun,
     chunk_files,
     copy_run,
@@ -26,6 +27,7 @@ from tests.engine.toys import (
 SHAPES: dict[str, dict[str, Any]] = {
     "toy": {"row_blocks": 3, "col_blocks": 3, "epochs": 2, "caches": False},
     "other": {"row_blocks": 2, "col_blocks": 3, "epochs": 2, "reference": OTHER},
+    "tiles": {"row_blocks": 2, "col_blocks": 3, "epochs": 2, "reference": TILES},
 }
 
 

@@ -27,7 +27,7 @@ from oocml.store import buffers
 from oocml.store.buffers import BufferPool
 from oocml.store.cache import PinnedCache
 from tests.engine.faulty_disk import Killed
-from tests.engine.toys import OTHER, TOY, ToyRun
+from tests.engine.toys import OTHER, TILES, TOY, ToyRun
 from tests.store.memory import MemoryChunks
 
 Put = tuple[str, bytes]
@@ -115,6 +115,12 @@ class Cluster:
 
     def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         self.flying[message.out_stamp] = [Execution(message, self.rng.choice(self.workers))]
+
+    def free(self) -> list[str]:
+        return ["a", "b"] if len(self.flying) < self.n_slots else []
+
+    def map(self, function: Any, messages: Any) -> Any:
+        return map(function, messages)
 
     def forget(self) -> None:
         pass
@@ -241,7 +247,7 @@ def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPa
     raise AssertionError("fifty drivers were not enough")
 
 
-@pytest.fixture(params=[TOY, OTHER], ids=["toy", "other"])
+@pytest.fixture(params=[TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
 def check(request: Any, new_run: Any, one_setup: pytest.MonkeyPatch) -> Any:
     shape = {"row_blocks": 3, "col_blocks": 3, "epochs": 2, "reference": request.param}
     toy: ToyRun = new_run(**shape)

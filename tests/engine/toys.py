@@ -26,6 +26,7 @@ from oocml.types import Csr, Panel
 
 TESTS = Path(__file__).resolve().parents[1]
 TOY, OTHER = f"{TESTS / 'toy_model.py'}:Toy", f"{TESTS / 'other_model.py'}:Other"
+TILES = f"{TESTS / 'tile_toy.py'}:TileToy"
 MEMORY = 2 * 2**30
 
 

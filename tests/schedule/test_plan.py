@@ -18,6 +18,7 @@ class Shapes:
     """As much of a model as a plan looks at."""
 
     name = "shapes"
+    tiles = False
     kernels: dict = {}
 
     def __init__(self, n_cols, block_cols, states, both):

@@ -1,0 +1,148 @@
+"""Layouts of models whose columns are columns of the data: tasks are tiles, and both sides of them cost traffic.
+
+Every task moves one row block's state and one column block's state there and back. With R row blocks and S column
+blocks an epoch moves ``2 (R |cols| + S |rows|)`` bytes of state: fewer, larger blocks are cheaper, memory bounds them.
+Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from oocml.models.protocol import Model, Problem, StateSpec
+from oocml.schedule.cost import PanelSizes, Sizes, task_bytes
+from oocml.schedule.layout import Layout, even_bounds
+
+ELEMENTS_PER_S = 1.5e9
+"""A cautious kernel rate in numbers of column state touched, to size tasks."""
+DISK_BYTES_PER_S = 1e9
+MIN_TASK_S = 0.1
+PARALLEL = 8
+"""Row and column blocks that let four workers with two tasks each work at a time, if tasks are long enough."""
+ROWS_PER_LANE = 8
+"""Row blocks for each that is visited at a time: with fewer, rows seen ahead are too stale (`docs/design.md`)."""
+MAX_LANES = 4
+ROW_TASK_BYTES = 16 * 2**20
+STEP = 1.25
+"""Ratio of the numbers of blocks that are tried."""
+
+
+class Shape(NamedTuple):
+    """How often rows and columns are cut."""
+
+    row_blocks: int
+    col_blocks: int
+    lanes: int
+
+
+def choose_tile_layout(
+    model: Model,
+    problem: Problem,
+    panels: PanelSizes,
+    task_memory: int,
+    *,
+    row_blocks: int | None,
+    col_blocks: int | None,
+    memory: int,
+) -> tuple[Layout, int]:
+    """The layout that should take least time of those whose largest task takes at most ``task_memory``.
+
+    Returns the layout and the bytes of its largest task; where none fits, the layout with the smallest tasks.
+    """
+    passes = (*model.epoch_passes(problem), *model.other_passes(problem))
+
+    def need(layout: Layout) -> int:
+        sizes = Sizes(model.state(problem), layout, problem, tiles=True)
+        return max(task_bytes(pass_, sizes) for pass_ in passes)
+
+    best: tuple[float, Layout, int] | None = None
+    least: tuple[int, Layout] | None = None
+    for shape in _shapes(model, problem, panels, row_blocks, col_blocks):
+        layout = tile_layout(model, problem, panels, shape)
+        n_bytes = need(layout)
+        if least is None or n_bytes < least[0]:
+            least = n_bytes, layout
+        seconds = _seconds(model, problem, shape, memory)
+        if n_bytes <= task_memory and (best is None or seconds < best[0]):
+            best = seconds, layout, n_bytes
+    if best is not None:
+        return best[1:]
+    assert least is not None
+    return least[1], least[0]
+
+
+def tile_layout(model: Model, problem: Problem, panels: PanelSizes, shape: Shape) -> Layout:
+    """Rows in blocks of whole panels, columns in blocks whose widths differ by at most one."""
+    n_panels = len(panels.rows)
+    row_panels = even_bounds(n_panels, shape.row_blocks)
+    first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
+    cols = even_bounds(model.n_cols(problem), shape.col_blocks)
+    n_row_blocks, one_each = len(row_panels) - 1, tuple(range(len(cols)))
+    specs = model.state(problem)
+    per_row = sum(_item_bytes(s, "row") + _item_bytes(s, "cell") * (len(cols) - 1) for s in specs)
+    n_row_tasks = max(1, math.ceil(problem.n_rows * per_row / ROW_TASK_BYTES))
+    return Layout(
+        row_panels=row_panels,
+        row_bounds=tuple(int(first_rows[i]) for i in row_panels),
+        col_bounds=cols,
+        stripe_bounds=one_each,
+        segment_bounds=tuple(range(n_row_blocks + 1)),
+        row_task_bounds=even_bounds(n_row_blocks, n_row_tasks),
+        n_lanes=min(shape.lanes, n_row_blocks),
+    )
+
+
+def _shapes(
+    model: Model, problem: Problem, panels: PanelSizes, row_blocks: int | None, col_blocks: int | None
+) -> Iterator[Shape]:
+    n_panels, n_cols = len(panels.rows), model.n_cols(problem)
+    ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
+    seconds = _epoch_elements(model, problem) / ELEMENTS_PER_S
+    side = max(1, min(PARALLEL, int(math.sqrt(seconds / MIN_TASK_S))))
+    for rows in [row_blocks] if row_blocks else _rising(1 if ahead else min(side, n_panels), n_panels):
+        for cols in [col_blocks] if col_blocks else _rising(min(side, n_cols), n_cols):
+            n_rows, n_blocks = min(rows, n_panels), min(cols, n_cols)
+            lanes = max(1, min(MAX_LANES, n_rows // ROWS_PER_LANE, n_blocks)) if ahead else 1
+            yield Shape(n_rows, n_blocks, lanes)
+
+
+def _rising(first: int, last: int) -> Iterator[int]:
+    number = first
+    while number < last:
+        yield number
+        number = max(number + 1, int(number * STEP))
+    yield last
+
+
+def _seconds(model: Model, problem: Problem, shape: Shape, memory: int) -> float:
+    """About how long an epoch takes on a few workers, from the larger of computing and moving state."""
+    specs = model.state(problem)
+    rows = sum(_item_bytes(s, "row") for s in specs) * problem.n_rows
+    cols = sum(_item_bytes(s, "col") for s in specs) * model.n_cols(problem)
+    ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
+    visits_of_rows = shape.col_blocks * (1 + ahead)
+    moved = 2 * ((shape.row_blocks + ahead) * cols + visits_of_rows * rows)
+    if rows + cols <= memory / 2:
+        moved /= 2  # what is written back is in a cache when it is read again
+    at_once = shape.lanes if ahead else min(shape.row_blocks, shape.col_blocks, PARALLEL) / 2
+    computing = _epoch_elements(model, problem) / ELEMENTS_PER_S / max(1.0, min(at_once, 4.0))
+    n_tasks = (shape.row_blocks + ahead) * shape.col_blocks
+    return (
+        max(computing, moved / DISK_BYTES_PER_S) + moved / DISK_BYTES_PER_S / 10 + n_tasks * MIN_TASK_S / 50
+    )
+
+
+def _epoch_elements(model: Model, problem: Problem) -> float:
+    per_col = sum(_item_bytes(s, "col") for s in model.state(problem)) / 4
+    return float(problem.nnz * per_col)
+
+
+def _item_bytes(spec: StateSpec, kind: str) -> int:
+    """Bytes of one row or column of an array of that kind."""
+    if spec.kind != kind:
+        return 0
+    return math.prod(d for d in spec.dims if isinstance(d, int)) * np.dtype(spec.dtype).itemsize

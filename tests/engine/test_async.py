@@ -1,0 +1,111 @@
+"""Without barriers too, what was committed is what running the same tasks one after another gives."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from oocml.engine import dispatch
+from oocml.engine.context import forget_context, run_context
+from oocml.engine.driver import Driver
+from oocml.engine.executors import InProcess
+from oocml.schedule.nomad import Dispatch, Nomad
+from tests.engine.test_simulation import Cluster, Killed, MemoryChunks, attach, one_setup, state_in
+from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive
+
+__all__ = ["one_setup"]
+
+
+class Replay(Nomad):
+    """Hands out dispatches in an order that was recorded."""
+
+    orders: Iterator[list[int]]
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.order = iter(next(Replay.orders))
+
+    def take(self, worker: str) -> Dispatch | None:
+        epoch, index = divmod(next(self.order), len(self._tasks))
+        assert self._next[index] == epoch
+        assert self._is_legal(index, epoch)
+        return self._start(worker, index)
+
+
+def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPatch) -> tuple[object, list]:
+    """Train without barriers on workers that die, under drivers that are killed; the end, and the orders."""
+    rng, disk, zombies = random.Random(seed), MemoryChunks(), []
+    toy.run.ledger_path.write_bytes(first_ledger)
+    for _ in range(50):
+        driver = Driver(toy.run, toy.plan, None, schedule="async")  # type: ignore[arg-type]
+        attach(driver, disk)
+        driver.dispatcher.executor = cluster = Cluster(rng, disk, run_context(driver.setup), patch, zombies)
+        try:
+            driver.train()
+        except Killed:
+            zombies = cluster.abandon()
+            continue
+        while cluster.zombies:
+            cluster.let_a_zombie_work()
+        results = driver.journal.ledger.results
+        return state_in(driver, disk), [result["order"] for result in results if "order" in result]
+    raise AssertionError("fifty drivers were not enough")
+
+
+def test_the_recorded_order_replayed_serially_gives_the_same_bits(new_run, one_setup, monkeypatch):
+    # of a model whose visits read no merged array: those they see as it was when they were dispatched
+    shape = {"row_blocks": 3, "col_blocks": 3, "epochs": 3, "reference": TILES}
+    toy = new_run(**shape)
+    first_ledger = toy.run.ledger_path.read_bytes()
+    for seed in range(4):
+        forget_context()
+        with monkeypatch.context() as patch:
+            state, orders = simulate(seed, toy, first_ledger, patch)
+        forget_context()
+        again = new_run(**shape)
+        with monkeypatch.context() as patch:
+            Replay.orders = iter(orders)
+            patch.setattr(dispatch, "Nomad", Replay)
+            driver = Driver(again.run, again.plan, InProcess(), schedule="async")
+            driver.train()
+            assert state == state_in(driver, driver.journal.chunks), f"seed {seed}"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reference", [TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
+def test_epochs_visit_every_tile_once_and_end_in_order(new_run, reference):
+    toy = new_run(row_blocks=3, col_blocks=3, epochs=3, reference=reference)
+    drive(toy, schedule="async")
+    ledger = toy.run.read_ledger()
+    assert [record["epoch"] for record in ledger.history] == [1, 2, 3]
+    for result in ledger.results:
+        if "order" in result:
+            n_epochs = result.get("epochs", 1)
+            assert sorted(result["order"]) == list(range(len(result["order"])))
+            assert len(result["order"]) % n_epochs == 0
+
+
+def test_a_run_may_go_on_under_another_schedule(new_run):
+    toy = new_run(row_blocks=3, col_blocks=3, epochs=3, reference=TILES)
+
+    class StopsAfter(InProcess):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.left = n
+
+        def wait(self):  # type: ignore[no-untyped-def]
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return super().wait()
+
+    schedules = ["async", "sync"] * 20
+    for schedule in schedules:
+        try:
+            drive(toy, StopsAfter(7), schedule=schedule)
+            break
+        except KeyboardInterrupt:
+            continue
+    ledger = toy.run.read_ledger()
+    assert ledger.finished
+    [epochs] = [result for result in ledger.results if "epochs" in result]
+    assert [parts["n"] for parts in epochs["parts"]] == [toy.plan.layout and epochs["parts"][0]["n"]] * 3
