@@ -167,6 +167,7 @@ def create_run(
     model_file: Path | None = None,
     overwrite: bool = False,
     check: Callable[[RunStore], None] | None = None,
+    fill: Callable[[zarr.Group], None] | None = None,
 ) -> RunStore:
     """Make a run beside ``path`` and rename it there when it is whole.
 
@@ -178,6 +179,8 @@ def create_run(
         Small arrays the run keeps of its training data.
     overwrite
         Replace a run that is there. An empty folder is always replaced.
+    fill
+        Called with the run's group to write what else it keeps.
     check
         Called with the run before it takes its place; what it raises leaves ``path`` as it was.
     """
@@ -191,6 +194,8 @@ def create_run(
         stack.callback(shutil.rmtree, beside, ignore_errors=True)
         with _writing(path):
             _write_run(beside, config, arrays, held, segments, model_file)
+            if fill is not None:
+                fill(zarr.open_group(str(beside), mode="r+"))
         if check is not None:
             check(RunStore(beside))
         with _writing(path):
