@@ -94,7 +94,7 @@ class MoreEpochs(click.ParamType):
 SIZE = Size()
 POSITIVE = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
-SCHEDULES = click.Choice(["sync", "serial"])
+SCHEDULES = click.Choice(["sync", "async", "serial"])
 
 memory = click.option(
     "--memory", type=SIZE, help="Bound for the whole process tree on this host, for instance 700MiB or 2GiB."
