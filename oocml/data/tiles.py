@@ -51,9 +51,9 @@ def deal_columns(feature_nnz: npt.NDArray[Any], col_bounds: Sequence[int]) -> In
     """Deal columns to column blocks of given widths so that blocks have nearly equal numbers of entries.
 
     Columns come in order of falling entries, ties by number, and each goes to the block with the fewest entries
-    among those with room (then the fewest columns, then the smaller number). Where loads are level this goes to and
-    fro over the blocks; and a block that got a very frequent column waits until the others have caught up. It is the
-    rule LPT of Graham (1969) with a bound on the number of jobs.
+    among those with room, ties by number (a column without entries weighs as much as one with one). Going to and fro
+    over the blocks would do where no column is much more frequent than the others; here a block that got such a one
+    waits until the others have caught up. It is the rule LPT of Graham (1969) with a bound on the number of jobs.
 
     Parameters
     ----------

@@ -29,62 +29,56 @@ def order_light(nnz, light, order):  # type: ignore[no-untyped-def]
 
 
 @jit
-def comes_first(a, b, load, taken):  # type: ignore[no-untyped-def]
-    """Whether block a gets a column before block b: less load, else fewer columns, else the smaller number."""
-    if load[a] != load[b]:
-        return load[a] < load[b]
-    if taken[a] != taken[b]:
-        return taken[a] < taken[b]
-    return a < b
-
-
-@jit
-def sift_down(heap, size, load, taken):  # type: ignore[no-untyped-def]
-    """Put the root of a heap of blocks where it belongs."""
+def sift_down(heap, size):  # type: ignore[no-untyped-def]
+    """Put the root of a heap where it belongs."""
     at = 0
-    q = heap[0]
+    key = heap[0]
     while True:
         child = 2 * at + 1
         if child >= size:
             break
-        if child + 1 < size and comes_first(heap[child + 1], heap[child], load, taken):
+        if child + 1 < size and heap[child + 1] < heap[child]:
             child += 1
-        if comes_first(q, heap[child], load, taken):
+        if key <= heap[child]:
             break
         heap[at] = heap[child]
         at = child
-    heap[at] = q
+    heap[at] = key
 
 
 @jit
 def deal(order, nnz, bounds, dealt):  # type: ignore[no-untyped-def]
-    """Give each column of ``order`` to the block of least load that has room."""
+    """Give each column of ``order`` to the block of least load that has room; a column weighs 1 or its entries."""
     n_blocks = len(bounds) - 1
-    load = np.zeros(n_blocks, np.int64)
-    taken = np.zeros(n_blocks, np.int64)
-    heap = np.empty(n_blocks, np.int64)
+    bits = np.int64(0)
+    while (1 << bits) < n_blocks:
+        bits += 1
+    ends = bounds[:-1].copy()
+    heap = np.empty(n_blocks, np.int64)  # load and number of a block in one word
     size = 0
     for q in range(n_blocks):
         if bounds[q + 1] > bounds[q]:
-            heap[size] = q  # equal loads: increasing numbers are a heap
+            heap[size] = q
             size += 1
     for r in range(len(order)):
-        q = heap[0]
-        dealt[bounds[q] + taken[q]] = order[r]
-        load[q] += nnz[order[r]]
-        taken[q] += 1
-        if bounds[q] + taken[q] == bounds[q + 1]:
+        q = heap[0] & ((1 << bits) - 1)
+        dealt[ends[q]] = order[r]
+        ends[q] += 1
+        heap[0] += max(nnz[order[r]], 1) << bits
+        if ends[q] == bounds[q + 1]:
             size -= 1
             heap[0] = heap[size]
-        if size > 0:
-            sift_down(heap, size, load, taken)
+        if size > 1:
+            sift_down(heap, size)
 
 
 @jit
-def block_of(place, bounds):  # type: ignore[no-untyped-def]
-    """Column block of a place in the run's order: a guess that is right for equal widths, then a short walk."""
-    n_blocks = len(bounds) - 1
-    q = np.int64(place) * n_blocks // bounds[n_blocks]
+def block_of(place, bounds, scale):  # type: ignore[no-untyped-def]
+    """Column block of a place in the run's order: a guess that is right for equal widths, then a short walk.
+
+    ``scale`` is blocks per place; the division is the caller's, once.
+    """
+    q = np.int64(place * scale)
     while place < bounds[q]:
         q -= 1
     while place >= bounds[q + 1]:
@@ -93,10 +87,18 @@ def block_of(place, bounds):  # type: ignore[no-untyped-def]
 
 
 @jit
+def blocks_per_place(bounds):  # type: ignore[no-untyped-def]
+    """A little less than blocks / columns, so that no place is taken for one past the last block."""
+    n_blocks = len(bounds) - 1
+    return n_blocks * (1.0 - 1e-12) / max(bounds[n_blocks], 1)
+
+
+@jit
 def count_blocks(indices, position, bounds, nnz):  # type: ignore[no-untyped-def]
     """Add the entries of each column block to ``nnz``."""
+    scale = blocks_per_place(bounds)
     for e in range(len(indices)):
-        nnz[block_of(position[indices[e]], bounds)] += 1
+        nnz[block_of(position[indices[e]], bounds, scale)] += 1
 
 
 @jit
@@ -109,6 +111,7 @@ def cut_rows(  # type: ignore[no-untyped-def]
     the entries of each block end.
     """
     n_blocks = len(bounds) - 1
+    scale = blocks_per_place(bounds)
     origin = indptr[lo]
     places = np.empty(indptr[hi] - origin, np.int32)
     ends[:] = 0
@@ -116,7 +119,7 @@ def cut_rows(  # type: ignore[no-untyped-def]
         for e in range(indptr[i], indptr[i + 1]):
             place = position[indices[e]]
             places[e - origin] = place
-            q = block_of(place, bounds)
+            q = block_of(place, bounds, scale)
             row_nnz[q, i - lo] += 1
             ends[q] += 1
     total = np.int64(0)
@@ -130,7 +133,7 @@ def cut_rows(  # type: ignore[no-untyped-def]
         any_long = False
         for e in range(indptr[i], indptr[i + 1]):
             place = places[e - origin]
-            q = block_of(place, bounds)
+            q = block_of(place, bounds, scale)
             j = np.int32(place - bounds[q])
             f = ends[q]
             ends[q] += 1
