@@ -7,13 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from oocml.data.dataset import Dataset
 from oocml.engine.executors import InProcess, OnDask
-from oocml.engine.outputs import RunArrays, export_run, write_predictions
+from oocml.engine.outputs import RunArrays, export_run
+from oocml.engine.predictions import write_predictions
 from oocml.engine.score import evaluate, predict
 from oocml.engine.state_reader import StateReader
 from oocml.errors import DamagedStore, UsageError
-from oocml.schedule.layout import block_shape, n_blocks
+from oocml.schedule.layout import n_blocks
 from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.store.run import RunStore
 
@@ -143,30 +146,17 @@ class Run:
         )
         if prune:
             arrays = RunArrays(self.store, self._checkpoint(at))
-            result["bytes_before"] = sum(4 * math.prod(arrays.shape(name)) for name in arrays.names)
+            sizes = {name: np.dtype(spec.dtype).itemsize for name, spec in arrays.specs.items()}
+            result["bytes_before"] = sum(n * math.prod(arrays.shape(name)) for name, n in sizes.items())
             if data is not None:
                 result["before"] = self.evaluate(data, at=at)
                 result["after"] = self.evaluate(data, at=at, prune=prune)
         return result
 
     def arrays(self, at: str | int | None = None) -> dict[str, dask.array.Array]:
-        """The exported state as lazy Dask arrays, joined along rows or columns."""
-        import dask
-        import dask.array as da
-
+        """The exported state as lazy Dask arrays, joined along rows or columns, in the order of exports."""
         arrays = RunArrays(self.store, self._checkpoint(at))
-        lazy = {}
-        for name, spec in arrays.specs.items():
-            read = dask.delayed(arrays.block, pure=False)
-            pieces = [
-                da.from_delayed(
-                    read(name, index), block_shape(spec, arrays.layout, arrays.problem, index), spec.dtype
-                )
-                for index in range(n_blocks(spec, arrays.layout))
-            ]
-            joined = {"row": "rows", "col": "cols"}.get(spec.kind)
-            lazy[name] = da.concatenate(pieces, axis=spec.dims.index(joined)) if joined else pieces[0]
-        return lazy
+        return {name: arrays.lazy(name) for name in arrays.names}
 
     def info(self, deep: bool = False) -> dict[str, Any]:
         """What the run is and whether it is whole: all chunks there in their size; ``deep`` compares every checksum."""

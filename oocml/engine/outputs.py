@@ -1,136 +1,191 @@
-"""What leaves a run: predictions in the order of the source's rows, and plain arrays of its state."""
+"""The state of a run as plain arrays, in the dataset's order of columns and the source's order of rows."""
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
-from oocml.engine.state_reader import StateReader
-from oocml.errors import UsageError
+from oocml.engine.kept_rows import KeptRows
+from oocml.engine.out_path import making, size_of
+from oocml.engine.spool import RowSpool
+from oocml.engine.state_reader import MovedOn, StateReader, pruned
+from oocml.errors import OocmlError, UsageError
 from oocml.models.protocol import Array
-from oocml.schedule.layout import n_blocks, stored_array
-from oocml.store.arrays import CHUNK_BYTES
-from oocml.store.chunks import PARTIAL
+from oocml.schedule.layout import block_bounds, n_blocks, stored_array
 from oocml.store.run import RunStore
+from oocml.types import Bounds
 
-WINDOW_ROWS = 2**20
-"""Rows put in order at a time."""
+if TYPE_CHECKING:
+    import dask.array
 
-Batch = tuple[npt.NDArray[np.int64], dict[str, Array]]
-
-
-class RowSink(Protocol):
-    """Takes predictions in row order."""
-
-    def write(self, lo: int, outputs: Mapping[str, Array]) -> None: ...
-
-    def close(self) -> None: ...
+EXPORT_ATTEMPTS = 5
+"""How often an export is begun anew because training moved on."""
+AXES = {"row": "rows", "col": "cols"}
+"""Along which axis the blocks of an array are joined."""
 
 
-class ZarrSink:
-    """One Zarr array per prediction, rows on the leading axis."""
+class Order(NamedTuple):
+    """Where the entries of a joined axis belong."""
 
-    def __init__(self, path: Path) -> None:
-        self.group = zarr.create_group(str(path), attributes={"oocml": {"kind": "predictions", "schema": 1}})
-
-    def write(self, lo: int, outputs: Mapping[str, Array]) -> None:
-        for name, values in outputs.items():
-            if name not in self.group:
-                chunk = max(1, min(WINDOW_ROWS, CHUNK_BYTES // max(1, values[:1].nbytes)))
-                self.group.create_array(
-                    name, shape=(0, *values.shape[1:]), chunks=(chunk, *values.shape[1:]), dtype=values.dtype
-                )
-            array = self.group[name]
-            assert isinstance(array, zarr.Array)
-            array.resize((lo + len(values), *values.shape[1:]))
-            array[lo:] = values
-
-    def close(self) -> None:
-        pass
+    ids: Callable[[Bounds], npt.NDArray[np.integer[Any]]]
+    """Their places, for a range of entries in the run's order."""
+    length: int
+    """Of the ordered axis; places that nothing belongs to hold zeros."""
 
 
-class TextSink:
-    """A row a line: ``label:score`` pairs, best first."""
+class RunArrays(StateReader):
+    """The exported state of a run, block by block.
 
-    def __init__(self, path: Path) -> None:
-        self.file = open(path, "w")  # noqa: SIM115
-
-    def write(self, lo: int, outputs: Mapping[str, Array]) -> None:
-        for labels, scores in zip(outputs["labels"].tolist(), outputs["scores"].tolist(), strict=True):
-            pairs = (f"{label:.10g}:{score:.6g}" for label, score in zip(labels, scores, strict=True))
-            self.file.write(" ".join(pairs) + "\n")
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def write_predictions(
-    batches: Iterator[Batch], out: str | os.PathLike[str], *, overwrite: bool = False
-) -> int:
-    """Write predictions in source order to ``.zarr`` or text; returns the number of rows of the source.
-
-    Rows of the source that the dataset left out hold zeros (label -1). Batches are spooled by window of rows, so
-    memory holds one window at a time whatever the number of rows.
+    A run of tiles has an order of columns of its own, and a run that keeps its rows has them in stored order: what
+    leaves here is in the dataset's order of columns and the source's order of rows.
     """
-    path = Path(out).absolute()
-    _refuse_existing(path, overwrite)
-    beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-spool-") as folder:
-        spool = _Spool(Path(folder))
-        for row_ids, outputs in batches:
-            spool.add(row_ids, outputs)
-        sink: RowSink = ZarrSink(beside) if path.suffix == ".zarr" else TextSink(beside)
-        with ExitStack() as leaving:
-            leaving.callback(_remove, beside)
-            leaving.callback(sink.close)
-            for lo, window in spool.windows():
-                sink.write(lo, window)
-            leaving.pop_all()
-    sink.close()
-    _replace(beside, path)
-    return spool.n_rows
 
+    def __init__(self, run: RunStore, checkpoint: str | None, *, follow: bool = True) -> None:
+        super().__init__(run, checkpoint, follow=follow)
+        self.specs = {name: spec for name, spec in self.specs.items() if spec.export}
+        self._held = run.held_arrays()
 
-class _Spool:
-    """Predictions on disk by window of source rows."""
+    @property
+    def names(self) -> list[str]:
+        return list(self.specs)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.n_rows = 0
-        self._kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    def attributes(self) -> dict[str, Any]:
+        return {"model": self.run.config["model"], "settings": self.run.config["settings"]}
 
-    def add(self, row_ids: npt.NDArray[np.int64], outputs: Mapping[str, Array]) -> None:
-        self._kinds = {name: (values.dtype, values.shape[1:]) for name, values in outputs.items()}
-        self.n_rows = max(self.n_rows, int(row_ids.max(initial=-1)) + 1)
-        windows = row_ids // WINDOW_ROWS
-        for window in np.unique(windows):
-            mine = windows == window
-            for name, values in {"row_ids": row_ids, **outputs}.items():
-                with open(self.folder / f"{window}.{name}", "ab") as file:
-                    np.ascontiguousarray(values[mine]).tofile(file)
+    def held(self) -> dict[str, Array]:
+        return {name: self._held[name] for name in ("labels", "label_names") if name in self._held}
 
-    def windows(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        for lo in range(0, self.n_rows, WINDOW_ROWS):
-            stem = self.folder / str(lo // WINDOW_ROWS)
-            size = min(WINDOW_ROWS, self.n_rows - lo)
-            ids_path = stem.with_name(f"{stem.name}.row_ids")
-            at = np.fromfile(ids_path, np.int64) - lo if ids_path.exists() else np.zeros(0, np.int64)
-            outputs = {}
-            for name, (dtype, shape) in self._kinds.items():
-                values = np.full((size, *shape), -1 if name == "labels" else 0, dtype)
-                if len(at):
-                    values[at] = np.fromfile(stem.with_name(f"{stem.name}.{name}"), dtype).reshape(-1, *shape)
-                outputs[name] = values
-            yield lo, outputs
+    def axis(self, name: str) -> int | None:
+        """The axis along which the blocks of an array are joined, if there are several."""
+        spec = self.specs[name]
+        return spec.dims.index(AXES[spec.kind]) if spec.kind in AXES else None
+
+    def order(self, name: str) -> Order | None:
+        """The order of an array's joined axis, if it is not the run's."""
+        kind, columns, rows = self.specs[name].kind, self._held.get("columns"), self._kept_rows
+        if kind == "col" and columns is not None:
+            return Order(lambda bounds: columns[bounds.lo : bounds.hi], len(columns))
+        if kind == "row" and rows is not None:
+            return Order(lambda bounds: rows.row_ids(*bounds), self._n_source_rows)
+        return None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the joined array."""
+        n_cols = self.layout.col_bounds[-1]
+        sizes = {"features": self.problem.n_features, "rows": self.problem.n_rows, "cols": n_cols}
+        shape = [sizes[d] if isinstance(d, str) else d for d in self.specs[name].dims]
+        axis, order = self.axis(name), self.order(name)
+        if axis is not None and order is not None:
+            shape[axis] = order.length
+        return tuple(shape)
+
+    def is_matrix(self, name: str) -> bool:
+        """Whether it has a column for every column of the model, which pruning can make sparse."""
+        spec = self.specs[name]
+        return spec.kind == "col" and len(spec.dims) == 2 and spec.dims[1] == "cols"
+
+    def piece(self, name: str, index: int, prune: float = 0.0) -> Array:
+        """A block with its features in the dataset's order, without weights smaller than ``prune``."""
+        spec, columns = self.specs[name], self._held.get("columns")
+        block = self.block(name, index)
+        if spec.kind == "col":
+            block = pruned(spec, block, prune)
+        if columns is not None and "features" in spec.dims:
+            block = put(np.empty_like(block), spec.dims.index("features"), columns, block)
+        return block
+
+    def pieces(self, name: str, prune: float = 0.0) -> Iterator[tuple[Bounds, Array]]:
+        """(range of the joined axis in the run's order, piece) of all blocks."""
+        spec = self.specs[name]
+        for index in range(n_blocks(spec, self.layout)):
+            yield block_bounds(spec, self.layout, index), self.piece(name, index, prune)
+
+    def whole(self, name: str, prune: float = 0.0) -> Array:
+        """The joined array in memory."""
+        axis, order = self.axis(name), self.order(name)
+        joined = np.zeros(self.shape(name), self.specs[name].dtype)
+        for bounds, block in self.pieces(name, prune):
+            if axis is None:
+                return block
+            put(joined, axis, order.ids(bounds) if order else slice(*bounds), block)
+        return joined
+
+    def sparse(self, name: str, prune: float) -> dict[str, Array]:
+        """The joined matrix as CSC arrays, without entries smaller than ``prune``."""
+        import scipy.sparse
+
+        order = self.order(name)
+        parts, ids = [], []
+        for bounds, block in self.pieces(name):
+            columns, rows = np.nonzero(np.abs(block.T) >= prune)
+            indptr = np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=block.shape[1]))])
+            values = (block[rows, columns], rows.astype(np.int32), indptr)
+            parts.append(scipy.sparse.csc_array(values, shape=block.shape))
+            ids.append(order.ids(bounds) if order else np.arange(*bounds))
+        joined = scipy.sparse.hstack(parts, format="csc")
+        if order:
+            joined = joined[:, np.argsort(np.concatenate(ids))]
+        return {
+            "data": joined.data,
+            "indices": joined.indices.astype(np.int32),
+            "indptr": joined.indptr.astype(np.int64),
+            "shape": np.array(self.shape(name)),
+        }
+
+    def windows(self, name: str, folder: Path, prune: float) -> Iterator[tuple[tuple[slice, ...], Array]]:
+        """(place in the joined array, values) in memory of one block or window; ``folder`` is for scratch files."""
+        axis, order, n_dims = self.axis(name), self.order(name), len(self.specs[name].dims)
+        if axis is None or order is None:
+            for bounds, block in self.pieces(name, prune):
+                yield _place(n_dims, axis, slice(*bounds)), block
+            return
+        spool = RowSpool(folder)
+        for bounds, block in self.pieces(name, prune):
+            spool.add(np.asarray(order.ids(bounds), np.int64), {name: np.moveaxis(block, axis, 0)})
+        for lo, window in spool.windows(order.length):
+            values = np.moveaxis(window[name], 0, axis)
+            yield _place(n_dims, axis, slice(lo, lo + values.shape[axis])), values
+
+    def lazy(self, name: str) -> dask.array.Array:
+        """The joined array as a Dask array; where there is an order, an index of the joined axis is in memory."""
+        import dask
+        import dask.array as da
+
+        spec, axis, order = self.specs[name], self.axis(name), self.order(name)
+        read, shape = dask.delayed(self.piece, pure=False), list(self.shape(name))
+        pieces = []
+        for index in range(n_blocks(spec, self.layout)):
+            if axis is not None:
+                shape[axis] = block_bounds(spec, self.layout, index).size
+            pieces.append(da.from_delayed(read(name, index), tuple(shape), spec.dtype))
+        joined = pieces[0] if axis is None else da.concatenate(pieces, axis=axis)
+        if axis is None or order is None:
+            return joined
+        n = joined.shape[axis]
+        places = np.full(order.length, n)
+        places[order.ids(Bounds(0, n))] = np.arange(n)
+        if (places == n).any():
+            shape[axis] = 1
+            joined = da.concatenate([joined, da.zeros(shape, dtype=joined.dtype)], axis=axis)
+        return da.take(joined, places, axis=axis)
+
+    @functools.cached_property
+    def _kept_rows(self) -> KeptRows | None:
+        return KeptRows(self.run) if (self.run.path / "rows").exists() else None
+
+    @functools.cached_property
+    def _n_source_rows(self) -> int:
+        assert self._kept_rows is not None
+        blocks = (self.layout.rows(p) for p in range(self.layout.n_row_blocks))
+        return max((int(self._kept_rows.row_ids(*rows).max(initial=-1)) + 1 for rows in blocks), default=0)
 
 
 def export_run(
@@ -143,147 +198,80 @@ def export_run(
 ) -> dict[str, int]:
     """Write a run's exported state as plain arrays; returns bytes and non-zeros.
 
-    ``.zarr`` gives a group of arrays, ``.npz`` a numpy archive; with ``prune`` two-dimensional arrays become
-    sparse (AnnData-style ``csc_matrix`` groups, or the three arrays of scipy's). The same state gives the same bytes.
+    ``.zarr`` gives a group of arrays, written a block or a window at a time, ``.npz`` a numpy archive that is built
+    in memory. With ``prune``, matrices with a column for each of the model's become sparse (AnnData-style
+    ``csc_matrix`` groups, or the three arrays of scipy's), and other weights zero. All blocks are of one ledger, and
+    the same state gives the same bytes.
     """
-    path = Path(out).absolute()
-    if path.suffix not in (".zarr", ".npz"):
+    path = Path(os.path.abspath(out))
+    writers = {".zarr": _write_zarr, ".npz": _write_npz}
+    if path.suffix not in writers:
         raise UsageError(f"cannot tell the format of {path.name}; end it in .zarr or .npz")
-    _refuse_existing(path, overwrite)
-    beside = path.with_name(f"{path.stem}{PARTIAL}-{os.getpid()}{path.suffix}")
-    arrays = RunArrays(run, checkpoint)
-    nonzeros = 0
-    if path.suffix == ".zarr":
-        group = zarr.create_group(
-            str(beside), attributes={"oocml": {"kind": "export", **arrays.attributes()}}
-        )
-        for name in arrays.names:
-            nonzeros += _export_zarr(group, arrays, name, prune)
-        for name, values in arrays.held().items():
-            group.create_array(name, data=values)
-    else:
-        parts: dict[str, Array] = dict(arrays.held())
-        for name in arrays.names:
-            whole = arrays.sparse(name, prune) if prune and arrays.is_matrix(name) else arrays.whole(name)
-            if isinstance(whole, dict):
-                parts |= {f"{name}_{key}": value for key, value in whole.items()}
-                nonzeros += len(whole["data"])
-            else:
-                parts[name] = whole
-                nonzeros += int(np.count_nonzero(whole))
-        with open(beside, "wb") as file:
-            np.savez(file, **parts)
-    _replace(beside, path)
-    return {"bytes": _size(path), "nonzeros": nonzeros}
-
-
-class RunArrays(StateReader):
-    """The exported state of a run, block by block."""
-
-    def __init__(self, run: RunStore, checkpoint: str | None, *, follow: bool = True) -> None:
-        super().__init__(run, checkpoint, follow=follow)
-        self.specs = {name: spec for name, spec in self.specs.items() if spec.export}
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.specs)
-
-    def attributes(self) -> dict[str, Any]:
-        return {"model": self.run.config["model"], "settings": self.run.config["settings"]}
-
-    def held(self) -> dict[str, Array]:
-        held = self.run.held_arrays()
-        return {name: held[name] for name in ("labels", "label_names") if name in held}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the joined array."""
-        n_cols = self.layout.col_bounds[-1]
-        sizes = {"features": self.problem.n_features, "rows": self.problem.n_rows, "cols": n_cols}
-        return tuple(sizes[d] if isinstance(d, str) else d for d in self.specs[name].dims)
-
-    def is_matrix(self, name: str) -> bool:
-        return len(self.specs[name].dims) == 2 and self.specs[name].kind == "col"
-
-    def blocks(self, name: str) -> Iterator[tuple[tuple[slice, ...], Array]]:
-        """(place in the joined array, block)."""
-        spec = self.specs[name]
-        for index in range(n_blocks(spec, self.layout)):
-            where = [slice(None)] * len(spec.dims)
-            if spec.kind != "shared":
-                bounds = self.layout.cols(index) if spec.kind == "col" else self.layout.rows(index)
-                where[spec.dims.index("cols" if spec.kind == "col" else "rows")] = slice(*bounds)
-            yield tuple(where), self.block(name, index)
-
-    def whole(self, name: str) -> Array:
-        joined = np.empty(self.shape(name), self.specs[name].dtype)
-        for where, block in self.blocks(name):
-            joined[where] = block
-        return joined
-
-    def sparse(self, name: str, prune: float) -> dict[str, Array]:
-        """The joined matrix as CSC arrays, without entries smaller than ``prune``."""
-        data, indices, counts = [], [], [np.zeros(1, np.int64)]
-        for _, block in self.blocks(name):
-            columns, rows = np.nonzero(np.abs(block.T) >= prune)
-            data.append(block[rows, columns])
-            indices.append(rows.astype(np.int32))
-            counts.append(np.bincount(columns, minlength=block.shape[1]))
-        return {
-            "data": np.concatenate(data),
-            "indices": np.concatenate(indices),
-            "indptr": np.cumsum(np.concatenate(counts)),
-            "shape": np.array(self.shape(name)),
-        }
-
-
-def _export_zarr(group: zarr.Group, arrays: RunArrays, name: str, prune: float) -> int:
-    if prune and arrays.is_matrix(name):
-        sparse = arrays.sparse(name, prune)
-        child = group.create_group(
-            name,
-            attributes={
-                "encoding-type": "csc_matrix",
-                "encoding-version": "0.1.0",
-                "shape": sparse.pop("shape").tolist(),
-            },
-        )
-        for key, values in sparse.items():
-            child.create_array(key, data=values)
-        return len(sparse["data"])
-    stored = stored_array(arrays.specs[name], arrays.layout, arrays.problem)
-    shape = arrays.shape(name)
-    chunks = tuple(max(1, min(c, n)) for c, n in zip(stored.chunk_shape, shape, strict=True))
-    array = group.create_array(
-        name, shape=shape, chunks=chunks, dtype=arrays.specs[name].dtype, compressors=None, filters=None
+    for _ in range(EXPORT_ATTEMPTS):
+        arrays = RunArrays(run, checkpoint, follow=False)
+        try:
+            with making(path, "export", overwrite=overwrite) as beside:
+                nonzeros = writers[path.suffix](beside, arrays, prune)
+        except MovedOn:
+            continue
+        return {"bytes": size_of(path), "nonzeros": nonzeros}
+    raise OocmlError(
+        f"{run.path} was trained on while it was exported, {EXPORT_ATTEMPTS} times; wait for its end, or validate its "
+        "epochs and export --at best"
     )
+
+
+def _write_zarr(path: Path, arrays: RunArrays, prune: float) -> int:
+    group = zarr.create_group(str(path), attributes={"oocml": {"kind": "export", **arrays.attributes()}})
     nonzeros = 0
-    for where, block in arrays.blocks(name):
-        array[where] = block
-        nonzeros += int(np.count_nonzero(block))
+    for name in arrays.names:
+        if prune and arrays.is_matrix(name):
+            nonzeros += _write_csc(group, name, arrays.sparse(name, prune))
+            continue
+        shape, dtype = arrays.shape(name), arrays.specs[name].dtype
+        stored = stored_array(arrays.specs[name], arrays.layout, arrays.problem)
+        chunks = tuple(max(1, min(c, n)) for c, n in zip(stored.chunk_shape, shape, strict=True))
+        array = group.create_array(
+            name, shape=shape, chunks=chunks, dtype=dtype, compressors=None, filters=None
+        )
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-spool-") as folder:
+            for where, values in arrays.windows(name, Path(folder), prune):
+                array[where] = values
+                nonzeros += int(np.count_nonzero(values))
+    for name, values in arrays.held().items():
+        group.create_array(name, data=values)
     return nonzeros
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; give another name or --overwrite")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; make it first")
+def _write_csc(group: zarr.Group, name: str, sparse: dict[str, Array]) -> int:
+    encoding = {"encoding-type": "csc_matrix", "encoding-version": "0.1.0"}
+    child = group.create_group(name, attributes={**encoding, "shape": sparse["shape"].tolist()})
+    for key in ("data", "indices", "indptr"):
+        child.create_array(key, data=sparse[key])
+    return len(sparse["data"])
 
 
-def _replace(beside: Path, path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(beside, path)
+def _write_npz(path: Path, arrays: RunArrays, prune: float) -> int:
+    parts: dict[str, Array] = dict(arrays.held())
+    nonzeros = 0
+    for name in arrays.names:
+        if prune and arrays.is_matrix(name):
+            sparse = arrays.sparse(name, prune)
+            parts |= {f"{name}_{key}": values for key, values in sparse.items()}
+            nonzeros += len(sparse["data"])
+        else:
+            parts[name] = arrays.whole(name, prune)
+            nonzeros += int(np.count_nonzero(parts[name]))
+    with open(path, "wb") as file:
+        np.savez(file, **parts)
+    return nonzeros
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def put(joined: Array, axis: int, places: slice | npt.NDArray[np.integer[Any]], block: Array) -> Array:
+    """``joined`` with ``block`` at some places of an axis."""
+    joined[(*(slice(None),) * axis, places)] = block
+    return joined
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+def _place(n_dims: int, axis: int | None, entries: slice) -> tuple[slice, ...]:
+    return tuple(entries if i == axis else slice(None) for i in range(n_dims))
