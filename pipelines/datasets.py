@@ -48,7 +48,7 @@ def real(name: str, folder: Path, data_dir: Path | None = None, transform: str |
     by_hand = {split: _given(data_dir, name, split) for split in ("train", "test")}
     has_test = by_hand["test"] is not None if by_hand["train"] else "test" in spec.ingest
     wanted = {"train": train, **({"test": test} if has_test else {})}
-    if not all(_is_there(path) for path in wanted.values()):
+    if not all(is_there(path) for path in wanted.values()):
         if by_hand["train"] is None:
             fetch(spec, folder / "raw" / name)
         for split, path in wanted.items():
@@ -70,9 +70,9 @@ def stand_in(name: str, scale: float, folder: Path, seed: int = 0) -> Splits:
         shape["cols"] = max(_shrunk(spec.cols, by) or 1, math.ceil(2 * (spec.nnz_per_row or 1)))
     label = f"{name}@{scale:g}"
     train, test = (folder / f"{label}-{split}.zarr" for split in ("train", "test"))
-    if not _is_there(train):
+    if not is_there(train):
         synth(spec, train, seed=seed, overwrite=True, **shape)
-    if not _is_there(test):
+    if not is_there(test):
         rows = max(TEST_ROWS, (shape["rows"] or 0) // 10)
         synth(spec, test, seed=seed, split="test", overwrite=True, **{**shape, "rows": rows})
     return Splits(label, train, test)
@@ -80,7 +80,7 @@ def stand_in(name: str, scale: float, folder: Path, seed: int = 0) -> Splits:
 
 def once(path: Path, make: Callable[[], object]) -> Path:
     """The dataset at ``path``, made first if it isn't there."""
-    if not _is_there(path):
+    if not is_there(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         make()
     return path
@@ -96,7 +96,7 @@ def _given(data_dir: Path | None, name: str, split: str) -> Path | None:
     return next(iter(sorted((data_dir / name).glob(f"{split}.svm*"))), None)
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     try:
         api.open_dataset(path)
     except InputError:
