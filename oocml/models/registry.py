@@ -6,12 +6,16 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 
-from oocml.errors import InputError, UsageError
+from oocml.errors import InputError, OocmlError, UsageError
 from oocml.models.protocol import Model
 
 BUILTIN = {"mlr": "oocml.models.mlr:MLR"}
+_loading = threading.RLock()
+"""Held while a file is loaded: no thread sees half of a module."""
 
 
 def load_model(reference: str) -> Model:
@@ -22,34 +26,48 @@ def load_model(reference: str) -> Model:
         raise UsageError(
             f"no model {reference!r}; there are {', '.join(BUILTIN)}, or give path/to/file.py:Model"
         )
-    if module_name.endswith(".py"):
-        module = _module_from_file(Path(module_name))
-    else:
-        module = importlib.import_module(module_name)
+    module = _module_from_file(Path(module_name)) if module_name.endswith(".py") else _module(module_name)
+    model = getattr(module, attribute, None)
+    if model is None:
+        raise UsageError(f"{module_name} has no {attribute!r}; name the model's class after the colon")
     try:
-        return getattr(module, attribute)()  # type: ignore[no-any-return]
-    except AttributeError:
-        raise UsageError(
-            f"{module_name} has no {attribute!r}; name the model's class after the colon"
-        ) from None
+        return model()  # type: ignore[no-any-return]
+    except OocmlError:
+        raise
+    except Exception as error:
+        raise InputError(f"the model {reference} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def _module_from_file(path: Path):  # type: ignore[no-untyped-def]
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"there is no module {name!r}; give module:Model or path/to/file.py:Model"
+            ) from None
+        raise InputError(f"the module {name} does not load: {type(error).__name__}: {error}") from error
+
+
+def _module_from_file(path: Path) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the model file {path}: {error.strerror}") from None
     # the hash in the name lets two versions of one file live in one process
     name = f"oocml_model_{hashlib.sha256(source).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise InputError(f"the model file {path} does not load: {type(error).__name__}: {error}") from error
+    with _loading:
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise InputError(
+                f"the model file {path} does not load: {type(error).__name__}: {error}"
+            ) from error
     return module

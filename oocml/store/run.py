@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.errors import GroupNotFoundError
 
+from oocml.data.dataset import read_kind
 from oocml.errors import InputError, RunBusy, UsageError
 from oocml.store.arrays import MAX_STAMP, StoredArray
 from oocml.store.chunks import PARTIAL, require_hard_links, write_failed
@@ -52,21 +52,12 @@ class RunStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))
-        if not self.path.exists():
-            raise InputError(f"there is no run at {path}; `oocml train` makes one")
-        try:
-            attributes = dict(zarr.open_group(str(self.path), mode="r").attrs)
-        except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, ValueError):
-            raise InputError(
-                f"{path} is not a run (no Zarr group); give the folder `oocml train` wrote"
-            ) from None
-        config = attributes.get("oocml")
-        if not isinstance(config, dict) or config.get("kind") != "run":
-            kind = config.get("kind", "something else") if isinstance(config, dict) else "something else"
-            raise InputError(f"{path} holds a {kind}, not a run; give the folder `oocml train` wrote")
+        kind, config = read_kind(self.path)
+        if kind != "run":
+            raise InputError(f"{self.path} is a {kind}, not a run")
         if config.get("schema") != SCHEMA:
             raise InputError(
-                f"{path} has schema {config.get('schema')}, this version reads {SCHEMA}; update oocml"
+                f"{self.path} has schema {config.get('schema')}, this version reads {SCHEMA}; upgrade oocml"
             )
         self.config: dict[str, Any] = config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,33 @@ def test_a_creation_that_failed_can_be_tried_again_in_the_same_process(tmp_path,
             oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
     assert list(tmp_path.iterdir()) == []
     oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", **options)
+
+
+@pytest.mark.parametrize("left", [[], [".lock"]], ids=["empty", "with a lock"])
+def test_an_empty_folder_is_replaced_even_if_a_killed_creation_left_its_lock(tmp_path, toy_dataset, left):
+    out = tmp_path / "run.zarr"
+    out.mkdir()
+    for name in left:
+        (out / name).touch()
+    oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial")
+    assert oocml.open_run(out).info(deep=True)["whole"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_that_cannot_be_replaced_after_all_comes_back(new_run, toy_dataset, monkeypatch):
+    toy = new_run()
+    before = fingerprint(toy.run)
+    rename = os.rename
+
+    def fail(source: Any, target: Any) -> None:
+        if target == toy.run.path and ".partial-old-" not in str(source):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr("oocml.store.run.os.rename", fail)
+    with pytest.raises(oocml.errors.OocmlError, match="Input/output error"):
+        oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True)
+    assert fingerprint(toy.run) == before
 
 
 @pytest.mark.parametrize("kind", ["a file", "a folder with other things"])
