@@ -40,7 +40,7 @@ def quickstart(to: str, **options: Any) -> dict[str, Any]:
     train_path, test_path = ingest_splits(folder)
     run_path = folder / "run.zarr"
     say(f"train: mlr on {train_path}")
-    with resumable(str(run_path)):
+    with resumable(str(run_path), new=True):
         run = api.train(
             "mlr",
             api.open_dataset(train_path),

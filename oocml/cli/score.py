@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from oocml.cli import verb
+from oocml.cli.output import show_values
 from oocml.cli.verb import Verb, given
 
 
@@ -42,7 +44,15 @@ def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     return api.open_run(run).predict(api.open_dataset(data), out, **given(**options))
 
 
-@click.command(cls=Verb)
+def show_export(result: Mapping[str, Any]) -> None:
+    """Print what `export` answers, scores before and after pruning side by side."""
+    shown = dict(result)
+    before, after = shown.pop("before", {}), shown.pop("after", {})
+    scores = [{"score": name, "before": value, "after": after.get(name)} for name, value in before.items()]
+    show_values({**shown, **({"scores": scores} if scores else {})})
+
+
+@click.command(cls=Verb, show=show_export)
 @verb.run_argument
 @click.argument("out")
 @click.option("--prune", type=click.FloatRange(min=0), help="Drop weights smaller than this.")

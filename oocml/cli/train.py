@@ -115,7 +115,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
     settings = read_settings(model, options.pop("settings"))
     if (valid := options.pop("valid")) is not None:
         options["valid"] = api.open_dataset(valid)
-    with resumable(run):
+    with resumable(run, new=True):
         trained = api.train(
             model, api.open_dataset(data), run, settings=settings, monitors=progress(), **given(**options)
         )
@@ -133,7 +133,7 @@ def resume(run: str, **options: Any) -> dict[str, Any]:
     """Finish an interrupted run, or add epochs to a finished one."""
     from oocml import api
 
-    with resumable(run):
+    with resumable(run, new=False):
         resumed = api.resume(run, monitors=progress(), **given(**options))
     return resumed.summary()
 
@@ -155,11 +155,19 @@ def progress() -> tuple[Any, ...]:
 
 
 @contextmanager
-def resumable(run: str) -> Iterator[None]:
-    """Say after Ctrl-C what is left and how to go on."""
+def resumable(run: str, *, new: bool) -> Iterator[None]:
+    """Say after Ctrl-C what is left and how to go on; a ``new`` run takes the place of one that may be there."""
+    before = _identity(run) if new else None
     try:
         yield
     except KeyboardInterrupt:
-        if os.path.exists(run) or "://" in run:
-            raise OocmlError(f"interrupted; `oocml resume {run}` finishes the run") from None
-        raise OocmlError(f"interrupted before {run} was made; nothing is left of it") from None
+        left = _identity(run)
+        if left is None:
+            raise OocmlError(f"interrupted before {run} was made; nothing is left of it") from None
+        if left == before:
+            raise OocmlError(f"interrupted before {run} was replaced; it is as it was") from None
+        raise OocmlError(f"interrupted; `oocml resume {run}` finishes the run") from None
+
+
+def _identity(run: str) -> int | None:
+    return os.stat(run).st_ino if os.path.exists(run) else None

@@ -150,7 +150,8 @@ import oocml
 from oocml.cli import main, train
 api = types.ModuleType("oocml.api")
 api.open_dataset = lambda path: path
-def slow(*args, **options):
+def slow(model, data, run, **options):
+    os.mkdir(run)
     os.kill(os.getpid(), signal.SIGTERM)
     signal.pause()
 api.train = slow
@@ -159,8 +160,7 @@ train.progress = lambda: ()
 sys.argv[1:] = ["train", "mlr", "d.zarr", sys.argv[1]]
 sys.exit(main())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
-    )
+    run = tmp_path / "run.zarr"
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == f"error: interrupted; `oocml resume {tmp_path}` finishes the run\n"
+    assert done.stderr == f"error: interrupted; `oocml resume {run}` finishes the run\n"

@@ -94,6 +94,12 @@ def test_pruned_export_tells_bytes_and_scores_before_and_after(run_cli, folder, 
     assert told["nonzeros"] < 42 * 6  # all weights of all classes
     assert told["bytes"] == out.stat().st_size
     assert EVALUATE_KEYS <= told["before"].keys() == told["after"].keys()
+    text = run_cli(
+        "export", folder / "run.zarr", out, "--prune", "0.05", "--data", folder / "test.zarr", "--overwrite"
+    ).out
+    lines = {words[0]: words[1:] for words in map(str.split, text.splitlines()) if words}
+    assert lines["score"] == ["before", "after"]
+    assert lines["accuracy"] == [f"{told[when]['accuracy']:.6g}" for when in ("before", "after")]
 
 
 @pytest.mark.parametrize("content", ["2 1:1.5\n", "2 1:1.5\n2 2:1\n"], ids=["one row", "one class"])

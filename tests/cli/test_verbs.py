@@ -76,17 +76,29 @@ def test_resume_finishes_or_adds(run_cli, api, given, epochs):
     assert api.options("resume") == {**MONITORS, **epochs}
 
 
-@pytest.mark.parametrize(("verb", "args"), [("train", ["mlr", "d.zarr"]), ("resume", [])])
-def test_ctrl_c_says_whether_a_run_is_left(run_cli, api, tmp_path, verb, args):
+@pytest.mark.parametrize(
+    ("verb", "args", "there", "makes", "line"),
+    [
+        ("train", ["mlr", "d.zarr"], False, True, "interrupted; `oocml resume {}` finishes the run"),
+        ("train", ["mlr", "d.zarr"], False, False, "interrupted before {} was made; nothing is left of it"),
+        ("train", ["mlr", "d.zarr"], True, False, "interrupted before {} was replaced; it is as it was"),
+        ("resume", [], True, False, "interrupted; `oocml resume {}` finishes the run"),
+    ],
+)
+def test_ctrl_c_says_whether_a_run_is_left(run_cli, api, tmp_path, verb, args, there, makes, line):
+    run = tmp_path / "run.zarr"
+    if there:
+        run.mkdir()
+
     def interrupt(*args, **options):
+        if makes:
+            run.mkdir()
         raise KeyboardInterrupt
 
     api.answers[verb] = interrupt
-    there, nothing = tmp_path, tmp_path / "nothing"
-    left = run_cli(verb, *args, there)
+    left = run_cli(verb, *args, run)
     assert (left.code, left.out) == (1, "")
-    assert left.err == f"error: interrupted; `oocml resume {there}` finishes the run\n"
-    assert "nothing is left" in run_cli(verb, *args, nothing).err
+    assert left.err == f"error: {line.format(run)}\n"
 
 
 @pytest.mark.parametrize(
