@@ -184,9 +184,9 @@ def _check_gathering(
         raise UsageError(f"tfidf counts rows, which {format} are not; use --transform none, binary or log1p")
     if train is None:
         return seed
-    if train.attrs.get("format") != format or "rows_like" in train.attrs:
-        what = "test data of another set" if "rows_like" in train.attrs else "not made of " + format
-        raise InputError(f"{train.path} is {what}; give --like a training set made of {format}")
+    if "rows_like" in train.attrs or train.iter_names("row_names") is None:
+        what = "test data of another set" if "rows_like" in train.attrs else "not made of ratings"
+        raise InputError(f"{train.path} is {what}; give --like a training set made of ratings")
     return int(train.attrs["seed"])
 
 

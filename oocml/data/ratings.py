@@ -103,13 +103,16 @@ class RatingsReader:
                 raw = raw.removeprefix(BOM)
             if not raw:
                 continue
-            found = parse_block(as_utf8(raw, self._encoding, bad, line), layout, bad, line)
+            found = self._parse(as_utf8(raw, self._encoding, bad, line), layout, bad, line)
             line += found.n_lines
             n_read += len(found.values)
             self._facts = RatingsFacts(users, items, n_read)
             if self._share != "all":
                 found = self._share_of(found)
             yield EntryBatch(users.add(found.users), found.users.hash, items.add(found.items), found.values)
+
+    def _parse(self, text: BytesArray, layout: RatingsLayout, bad: BadLines, line: int) -> Ratings:
+        return parse_block(text, layout, bad, line)
 
     def _share_of(self, found: Ratings) -> Ratings:
         fraction, seed = self._split.values()
@@ -197,10 +200,11 @@ def parse_block(text: BytesArray, layout: RatingsLayout, bad: BadLines, line: in
         text, sep, layout.quoted, tuple(layout.columns), spans, values, wrong, hard
     )
     for at, problem, lo, hi in wrong[:n_wrong].tolist():
-        bad.add(line + at, _reason(problem, lo, hi, text, layout))
+        bad.add(line + at, reason(problem, lo, hi, text, layout))
     for place, lo, hi in hard[:n_hard].tolist():
         values[place] = float(text[lo:hi].tobytes())
-    return Ratings(_tokens(text, *spans[:2, :n]), _tokens(text, *spans[2:, :n]), values[:n], n_lines)
+    users, items = spans_as_tokens(text, *spans[:2, :n]), spans_as_tokens(text, *spans[2:, :n])
+    return Ratings(users, items, values[:n], n_lines)
 
 
 def in_train(
@@ -232,7 +236,7 @@ def _line_as_utf8(raw: bytes, encoding: str, bad: BadLines, first: int) -> Itera
             yield b""
 
 
-def _tokens(text: BytesArray, start: Int64Array, stop: Int64Array) -> Tokens:
+def spans_as_tokens(text: BytesArray, start: Int64Array, stop: Int64Array) -> Tokens:
     start, stop = np.ascontiguousarray(start), np.ascontiguousarray(stop)
     return Tokens(text, start, stop, hash_spans(text, start, stop), NO_ROWS)
 
@@ -241,7 +245,7 @@ def _chosen(tokens: Tokens, keep: npt.NDArray[np.bool_]) -> Tokens:
     return tokens._replace(start=tokens.start[keep], stop=tokens.stop[keep], hash=tokens.hash[keep])
 
 
-def _reason(problem: int, lo: int, hi: int, text: BytesArray, layout: RatingsLayout) -> str:
+def reason(problem: int, lo: int, hi: int, text: BytesArray, layout: RatingsLayout) -> str:
     if problem == delimited.WRONG_COUNT:
         return f"there are {lo} fields, not {layout.columns.n_fields} as in the first line"
     if problem in (delimited.NO_USER, delimited.NO_ITEM):
@@ -257,12 +261,7 @@ def _reason(problem: int, lo: int, hi: int, text: BytesArray, layout: RatingsLay
 
 def _names_of(like: Dataset, name: str) -> WordTable:
     """The training set's users or items; positions are their rows or columns."""
-    names = like.iter_names(name)
-    if names is None:
-        raise InputError(
-            f"{like.path} has no names of users and items; ingest the training set as ratings, or leave out --like"
-        )
-    return table_of(names)
+    return table_of(like.iter_names(name) or [])
 
 
 def _lines(header: int | str | None) -> int | None:

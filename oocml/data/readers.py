@@ -44,6 +44,7 @@ READERS = {
     "mtx": "oocml.data.mtx:MtxReader",
     "anndata": "oocml.data.anndata:AnndataReader",
     "ratings": "oocml.data.ratings:RatingsReader",
+    "ratings-matrix": "oocml.data.ratings_matrix:RatingsMatrixReader",
 }
 """Module and class of each format, imported when asked for."""
 

@@ -59,7 +59,7 @@ def ingest_split(
     InputError
         As for `oocml.data.ingest.ingest`; neither dataset is left behind.
     """
-    if format != "ratings" or like is not None:
+    if format not in ("ratings", "ratings-matrix") or like is not None:
         raise UsageError(
             "a split is of ratings, and of all of them" + (" (leave out --like)" if like is not None else "")
         )

@@ -1,4 +1,4 @@
-"""Lines of delimited fields, a block of whole lines at a time: the fields that make a rating.
+"""Lines of delimited fields, a block of whole lines at a time: the fields that make a rating, or rows of ratings.
 
 Fields are apart by a separator of one or more bytes, or by runs of blanks. Around them blanks don't count. Where
 quotes are honoured, a field that begins with one ends at the next, may hold separators, and has two for one.
@@ -184,6 +184,80 @@ def parse_ratings(text, sep, quoted, columns, spans, values, bad, hard):
         at += 1
         line += 1
     return e, line, n_bad, n_hard
+
+
+@jit
+def parse_row(text, at, sep, first, missing, row, place, hard, n_hard):
+    """The numbers of a line from field ``first`` on; ``place`` is that of ``row[0]`` in all values.
+
+    Returns the end of the line, how many fields there are, what is wrong with one, its span, and the end of hard.
+    """
+    # f=field, j=column
+    problem, f = 0, 0
+    lo = hi = np.int64(at)
+    while True:
+        start, stop, at, _ = find_field(text, at, sep, False)
+        j = f - first
+        if problem == 0 and 0 <= j < len(row) and stop > start:
+            lo, hi = start, stop
+            problem, number, is_hard = find_value(text, start, stop)
+            if is_hard:
+                hard[n_hard, 0], hard[n_hard, 1], hard[n_hard, 2] = place + j, lo, hi
+                n_hard += 1
+            elif number != missing:
+                row[j] = number
+        f += 1
+        if len(sep) == 0:
+            at = skip_blanks(text, at, sep)
+        if text[at] == NEWLINE:
+            return at, f, problem, lo, hi, n_hard
+        at += len(sep)
+
+
+@jit
+def parse_table(text, sep, columns, missing, values, bad, hard):
+    """The numbers of every line that isn't blank; fields that are empty or ``missing`` become NaN.
+
+    Parameters
+    ----------
+    columns : tuple of int
+        Fields of a line, and how many at its beginning are passed over.
+    values : float32 (lines, fields - passed over)
+        Output; bad lines are rows too, all NaN.
+    bad, hard
+        As for ``parse_ratings``; places of ``hard`` count along the rows.
+
+    Returns
+    -------
+    n_rows, n_bad, n_hard
+    """
+    # i=row
+    n_fields, first = columns
+    at = i = line = n_bad = n_hard = 0
+    values[:] = np.nan
+    while at < len(text):
+        begin = at
+        while is_blank(text[begin]):
+            begin += 1
+        if text[begin] == NEWLINE:
+            at = begin + 1
+            line += 1
+            continue
+        at, f, problem, lo, hi, end = parse_row(
+            text, at, sep, first, missing, values[i], i * values.shape[1], hard, n_hard
+        )
+        if problem == 0 and f != n_fields:
+            problem, lo = WRONG_COUNT, f
+        if problem:
+            bad[n_bad, 0], bad[n_bad, 1], bad[n_bad, 2], bad[n_bad, 3] = line, problem, lo, hi
+            n_bad += 1
+            values[i] = np.nan
+        else:
+            n_hard = end
+        i += 1
+        at += 1
+        line += 1
+    return i, n_bad, n_hard
 
 
 @jit

@@ -78,9 +78,9 @@ def put(path, ratings):
     return path
 
 
-def read(paths, *, part_bytes=1 << 20, max_bad=0, **options):
+def read(paths, *, reader=RatingsReader, part_bytes=1 << 20, max_bad=0, **options):
     """{(user, item): value} of the files as a reader gives them, later ratings instead of earlier ones."""
-    reader = RatingsReader(**options)
+    reader = reader(**options)
     parts = reader.parts([str(path) for path in paths], part_bytes)
     facts, batches, bad = [], [], [BadLines(max_bad) for _ in parts]
     for part, bads in zip(parts, bad, strict=True):
