@@ -15,7 +15,7 @@ from oocml.cli.output import show_table
 from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
 
-FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata", "ratings")
+FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata", "ratings", "ratings-matrix")
 TRANSFORMS = ("none", "binary", "log1p", "tfidf")
 SPEC_COLUMNS = ("name", "task", "rows", "test_rows", "cols", "classes", "nnz", "format", "needs")
 
@@ -103,7 +103,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--header",
     type=verb.NATURAL,
     metavar="N",
-    help="text, ratings: lines to skip at the start of every file (ratings: found out by default).",
+    help="text, ratings*: lines to skip at the start of every file (ratings: found out by default).",
 )
 @click.option(
     "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
@@ -118,7 +118,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option("--n-cols", type=verb.POSITIVE, metavar="N", help="Columns to make, if more than occur.")
 @click.option("--y", metavar="NAME", help="npy, npz: file of the labels; anndata: column of obs.")
 @click.option(
-    "--sep", metavar="TEXT", help="ratings: between fields; tab, space, or any other (default: found out)."
+    "--sep", metavar="TEXT", help="ratings*: between fields; tab, space, or any other (default: found out)."
 )
 @click.option(
     "--columns",
@@ -126,10 +126,14 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     help="ratings: names of the fields, as user,item,value,time; others than user, item, value are passed over.",
 )
 @click.option(
+    "--skip", type=verb.NATURAL, metavar="N", help="ratings-matrix: columns to pass over at the beginning."
+)
+@click.option("--missing", type=float, metavar="X", help="ratings-matrix: the number that means no rating.")
+@click.option(
     "--split",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="ratings: draw this share of them for OUT.zarr; the others go to OUT-test.zarr.",
+    help="ratings*: draw this share of them for OUT.zarr; the others go to OUT-test.zarr.",
 )
 @click.option("--layer", metavar="NAME", help="anndata: layer to read (default: X).")
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")
