@@ -31,8 +31,8 @@ TASKS = {
     "ranking": "graded documents per query (robirank, explicit)",
 }
 FORMATS = (
-    "libsvm", "xmc", "text", "docword", "ldac", "ratings", "interactions", "letor", "npy", "npz", "mtx",
-    "csv", "anndata", "parquet",
+    "libsvm", "xmc", "text", "docword", "ldac", "ratings", "ratings-matrix", "interactions", "letor", "npy", "npz",
+    "mtx", "csv", "anndata", "parquet",
 )  # fmt: skip
 CONVERSIONS = ("idx", "table")
 

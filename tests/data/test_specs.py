@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from oocml.data.fetch import fetch
+from oocml.data.ingest import ingest
+from oocml.data.readers import READERS, make_reader
 from oocml.data.specs import FORMATS, TASKS, list_specs, load_spec, parse_spec
 from oocml.errors import InputError, UsageError
 
@@ -34,6 +37,9 @@ THESIS = [
     "ijcnn1",
     "realsim",
 ]
+
+PLAIN = ("ml-100k.item", "ml-100k.user")
+"""Files that are not compressed in the shared folder."""
 
 GOOD = """
 name = "x"
@@ -169,6 +175,29 @@ def test_mistake_is_named_in_one_line(old: str, new: str, says: str):
         parse(GOOD.replace(old, new, 1))
     assert str(caught.value).startswith("x.toml: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list_specs())
+def test_the_readers_know_the_options_of_every_split(name: str):
+    for how in load_spec(name).ingest.values():
+        if how.format in READERS:
+            make_reader(how.format, how.options)
+
+
+@pytest.mark.parametrize("name", ["ml_100k", "jester", "lastfm_2k"])
+def test_a_real_set_is_ingested_as_its_spec_says(
+    shared_data: Callable[[str], Path], tmp_path: Path, name: str
+):
+    """Offline: the files are put where a fetch would put them, which then has only to verify them."""
+    spec = load_spec(name)
+    for file in spec.source.files:
+        given = shared_data(f"{name.replace('_', '-')}/{file.to}{'' if file.to in PLAIN else '.gz'}")
+        content = given.read_bytes()
+        (tmp_path / file.to).write_bytes(content if file.to in PLAIN else gzip.decompress(content))
+    assert {path.name for path in fetch(name, tmp_path)} == {file.to for file in spec.source.files}
+    how = spec.ingest["train"]
+    made = ingest(how.format, [tmp_path / file for file in how.files], tmp_path / "x.zarr", **how.options)
+    assert (made["n_rows"], made["n_cols"], made["nnz"]) == (spec.rows, spec.cols, spec.nnz)
 
 
 def test_good_text_is_read():
