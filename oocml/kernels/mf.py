@@ -134,21 +134,25 @@ def mf_column_ridge(cols, step):
 
 
 @jit
-def mf_measure(tile, rows, cols, step):
-    """Sum of e^2 / 2 over the ratings of a tile, and the rows' share of the ridge."""
+def mf_measure(tile, rows, cols, step, predicted):
+    """Score a tile's ratings: fills ``predicted``, shape (nnz,), on the standardised scale.
+
+    Returns the sum of e^2 / 2, and the ridge that these ratings bring.
+    """
     # i=row, j=column, e=rating
     loss, ridge = 0.0, 0.0
     for i in range(len(tile.indptr) - 1):
-        n = tile.indptr[i + 1] - tile.indptr[i]
-        if n == 0:
-            continue
-        l_i = step.l2 if step.weighted else step.l2 / rows.count[i]
-        ridge += n * l_i * (inner_product(rows.F, i, rows.F, i) + BIAS_SHARE * rows.b[i] * rows.b[i])
+        b = rows.b[i]
+        l_i = step.l2 if step.weighted else step.l2 / max(rows.count[i], _ONE)
         for e in range(tile.indptr[i], tile.indptr[i + 1]):
             j = np.intp(tile.indices[e])
-            z = (tile.data[e] - step.center) * step.inverse_scale
-            r = z - rows.b[i] - cols.b[j] - inner_product(rows.F, i, cols.F, j)
+            c = cols.b[j]
+            l_j = step.l2 if step.weighted else step.l2 / max(cols.count[j], _ONE)
+            uv, uu, vv = inner_products(rows.F, i, cols.F, j)
+            predicted[e] = b + c + uv
+            r = (tile.data[e] - step.center) * step.inverse_scale - predicted[e]
             loss += r * r
+            ridge += l_i * (uu + BIAS_SHARE * b * b) + l_j * (vv + BIAS_SHARE * c * c)
     return loss / 2, ridge / 2
 
 
@@ -156,10 +160,10 @@ def mf_measure(tile, rows, cols, step):
 def mf_moments(tile, count, extremes):
     """Add each row's ratings to ``count`` and widen the columns' ``extremes`` (lowest, highest).
 
-    Returns the sum and the sum of squares of all ratings.
+    Returns the sum, the sum of squares and the number of negative ones of all ratings.
     """
     # i=row, j=column, e=rating
-    total, squares = 0.0, 0.0
+    total, squares, n_negative = 0.0, 0.0, 0
     for i in range(len(tile.indptr) - 1):
         count[i] += np.float32(tile.indptr[i + 1] - tile.indptr[i])
         for e in range(tile.indptr[i], tile.indptr[i + 1]):
@@ -168,4 +172,5 @@ def mf_moments(tile, count, extremes):
             extremes[j, 1] = max(extremes[j, 1], r)
             total += r
             squares += np.float64(r) * r
-    return total, squares
+            n_negative += r < 0
+    return total, squares, n_negative

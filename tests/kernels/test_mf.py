@@ -60,12 +60,15 @@ def test_a_plain_step_goes_down_the_gradient_of_the_ratings_own_term(weighted):
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_measure_and_column_ridge_make_up_the_objective(weighted):
-    tile, _, rows, cols = problem(seed=2)
-    step = step_of(weighted=weighted)
-    expected = objective(tile, doubled(rows), doubled(cols), step)
-    assert mf_measure(tile, rows, cols, step) == pytest.approx(expected[:2], rel=1e-5)
-    assert mf_column_ridge(cols, step) == pytest.approx(expected[2], rel=1e-5)
+def test_measure_scores_ratings_and_sums_their_terms(weighted):
+    tile, present, rows, cols = problem(seed=2)
+    step, predicted = step_of(weighted=weighted), np.empty(len(tile.data), np.float32)
+    loss, *ridges = objective(tile, doubled(rows), doubled(cols), step)
+    assert mf_measure(tile, rows, cols, step, predicted) == pytest.approx((loss, sum(ridges)), rel=1e-5)
+    np.testing.assert_allclose(
+        predicted, (rows.b[:, None] + cols.b + rows.F @ cols.F.T)[present], rtol=1e-4, atol=1e-5
+    )
+    assert mf_column_ridge(cols, step) == pytest.approx(ridges[1], rel=1e-5)
 
 
 def test_unrated_rows_and_columns_are_left_alone():
@@ -79,10 +82,12 @@ def test_unrated_rows_and_columns_are_left_alone():
 def test_moments_add_up_over_tiles():
     tile, present, _, _ = problem()
     count, extremes = np.full(9, 2, np.float32), np.tile(np.float32([2.5, 3.5]), (7, 1))
-    total, squares = mf_moments(tile, count, extremes)
+    tile.data[0] = -1
+    total, squares, n_negative = mf_moments(tile, count, extremes)
     np.testing.assert_array_equal(count, 2 + present.sum(axis=1))
     assert total == tile.data.sum()
     assert squares == (tile.data**2).sum()
+    assert n_negative == 1
     for j in range(7):
         values = tile.data[tile.indices == j]
         assert extremes[j, 0] == min(2.5, *values, 9)
