@@ -57,9 +57,14 @@ def fetch(name: str, to: str | None) -> dict[str, Any]:
 @click.option("--rows", type=verb.POSITIVE, metavar="N", help="Rows (default: the spec's).")
 @click.option("--cols", type=verb.POSITIVE, metavar="N", help="Features (default: the spec's).")
 @click.option(
+    "--task",
+    type=click.Choice(["classification", "regression", "binary", "factors"]),
+    help="What to plant: classes, targets of a factorization machine, ratings (default: the spec's task).",
+)
+@click.option(
     "--classes",
     type=verb.POSITIVE,
-    help="Classes, factors, topics or clusters to plant (default: the spec's).",
+    help="Classes (default: the spec's) or factors (default: 8) to plant.",
 )
 @click.option(
     "--nnz-per-row",

@@ -31,6 +31,8 @@ from oocml.kernels.planted_rows import (
 )
 from oocml.types import Csr, Float64Array
 
+SIGNAL = 0.15
+"""Share of tokens that come from the class's own features."""
 EXPONENT, OFFSET = 1.05, 2.7
 """Popularity of the feature of rank r is proportional to (r + OFFSET) ** -EXPONENT."""
 CLASS_EXPONENT = 0.7
@@ -58,6 +60,8 @@ class Recipe(NamedTuple):
     """Popularity rank at evenly spaced quantiles."""
     preferences: Float64Array
     """The same for the features that one class prefers."""
+    signal: float
+    """Share of tokens that come from these."""
     multiplier: np.uint64
     """Column of rank r is (multiplier r + offset) mod n_cols, which takes each column once."""
     offset: np.uint64
@@ -81,6 +85,7 @@ def make_recipe(
     exponent: float = EXPONENT,
     normalise: bool = True,
     counts: bool = False,
+    signal: float = SIGNAL,
 ) -> Recipe:
     """Work out the recipe for (rows, columns, classes), including how many tokens make ``nnz_per_row``."""
     rows, cols, classes = shape
@@ -98,6 +103,7 @@ def make_recipe(
         class_ids=np.random.default_rng(structure).permutation(classes),
         ranks=popularity_quantiles(cols, CELLS, exponent),
         preferences=popularity_quantiles(per_class, PREFERENCES, 0.8),
+        signal=signal,
         multiplier=np.uint64(_coprime(int(scatter) % cols, cols)),
         offset=np.uint64(int(shift) % cols),
         tokens=float(nnz_per_row),

@@ -7,6 +7,7 @@ follows from (arguments, seed, its number) alone, so neither the number of worke
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from oocml.data import planted_classes
+from oocml.data import planted_classes, planted_factors
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import stored_bytes
 from oocml.data.specs import Spec, load_spec
@@ -42,6 +43,7 @@ class Shape:
     rows: int
     cols: int
     classes: int
+    """Of classification; else the number of factors that are planted."""
     nnz_per_row: float
     dense: bool
     """Stored as a plain array."""
@@ -57,18 +59,20 @@ class Planter(Protocol):
     """Makes the rows of one task. Other tasks join by an entry in `PLANTERS`."""
 
     label_kind: str
+    n_classes: int | None
 
     def __call__(self, lo: int, hi: int) -> Panel:
         """Rows ``lo:hi``."""
 
     def labels(self) -> Any:
-        """The table of labels, the same for every split."""
+        """The table of labels, the same for every split; None where they are numbers of any kind."""
 
 
 def synth(
     spec: str | Path | Spec,
     out: str | Path,
     *,
+    task: str | None = None,
     rows: int | None = None,
     cols: int | None = None,
     classes: int | None = None,
@@ -88,14 +92,18 @@ def synth(
         Name of a spec, path of a spec's TOML file, or a `Spec`. Only its shape is used, no data.
     out
         The dataset to make. It appears only when whole.
+    task
+        What to plant instead of the spec's task, a key of `PLANTERS`.
     rows, cols, classes, nnz_per_row
-        Override the spec's shape. ``nnz_per_row`` is the mean number of stored entries.
+        Override the spec's shape. ``nnz_per_row`` is the mean number of stored entries. Where ``task`` is not
+        classification, ``classes`` is the number of factors (default 8).
     seed
         Equal seeds and shapes give equal bytes.
     split
         ``"train"`` or ``"test"``: the same planted structure, other rows. Give the splits the same
         ``cols``, ``classes``, ``nnz_per_row`` and ``seed``. With ``rows`` >= ``classes`` every class
-        occurs in the training split.
+        occurs in the training split. Splits of ratings have the same rows, so give them the same ``rows``
+        too: they differ in the ratings, nine to one.
     workers
         Threads (default: one per CPU); they change the time only. Each holds one panel and its raw tokens.
     progress
@@ -117,10 +125,11 @@ def synth(
     """
     started = time.perf_counter()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
-    if spec.task not in PLANTERS:
+    task = spec.task if task is None else task
+    if task not in PLANTERS:
         known = ", ".join(PLANTERS)
         raise UsageError(
-            f"{spec.name}: no stand-in for {spec.task} yet, only for {known}; take a spec of such a task"
+            f"{spec.name}: no stand-in for {task} yet, only for {known}; give one of them as --task"
         )
     if split not in ("train", "test"):
         raise UsageError(f"split is {split!r}; it must be train or test")
@@ -130,10 +139,10 @@ def synth(
     if seed < 0:
         raise UsageError(f"seed is {seed}; it must be 0 or more")
     given = {"rows": rows, "cols": cols, "classes": classes, "nnz_per_row": nnz_per_row}
-    shape = make_shape(spec, split, given)
+    shape = make_shape(spec, split, given, task)
     _check_disk(out, shape)
-    planter = PLANTERS[spec.task](shape, seed, split)
-    facts = {"spec": spec.name, "split": split, "seed": seed, **asdict(shape)}
+    planter = PLANTERS[task](shape, seed, split)
+    facts = {"spec": spec.name, "task": task, "split": split, "seed": seed, **asdict(shape)}
     writer = DatasetWriter(
         out, n_cols=shape.cols, label_kind=planter.label_kind, sparse=not shape.dense, overwrite=overwrite
     )
@@ -156,7 +165,7 @@ def synth(
         "n_rows": shape.rows,
         "n_cols": shape.cols,
         "nnz": nnz,
-        "n_classes": shape.classes,
+        "n_classes": planter.n_classes,
         "n_row_blocks": n_panels,
         "bytes": stored_bytes(path),
         "bad_lines": 0,
@@ -165,13 +174,15 @@ def synth(
     }
 
 
-def make_shape(spec: Spec, split: str, given: dict[str, Any]) -> Shape:
+def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "classification") -> Shape:
     """The spec's shape with what the user gave instead.
 
     Raises `UsageError` where neither knows a number, or a number is out of range.
     """
-    n_rows = spec.splits[split].rows if split in spec.splits else None
-    stated = {"rows": n_rows, "cols": spec.cols, "classes": spec.classes, "nnz_per_row": spec.nnz_per_row}
+    of_split = "train" if task == "factors" else split  # both splits have the same users
+    n_rows = spec.splits[of_split].rows if of_split in spec.splits else None
+    classes = spec.classes if task == "classification" else planted_factors.RANK
+    stated = {"rows": n_rows, "cols": spec.cols, "classes": classes, "nnz_per_row": spec.nnz_per_row}
     shape: dict[str, Any] = {key: stated[key] if value is None else value for key, value in given.items()}
     for key, value in shape.items():
         option = f"--{key.replace('_', '-')}"
@@ -183,12 +194,13 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any]) -> Shape:
         if shape[key] > most:
             raise UsageError(f"--{key} is {shape[key]}; at most {most} are possible")
     cols, entries = int(shape["cols"]), float(shape["nnz_per_row"])
-    if entries > cols:
+    most = cols * (1 - planted_factors.TEST_SHARE) if task == "factors" else float(cols)
+    if entries > most:
         if given["nnz_per_row"] is not None:
             raise UsageError(
-                f"--nnz-per-row is {entries:g}, but there are {cols} columns; give at most {cols}"
+                f"--nnz-per-row is {entries:g}, but there are {cols} columns; give at most {most:g}"
             )
-        entries = float(cols)
+        entries = most
     values = str(spec.synth.get("values", "log_counts"))
     if values not in ("log_counts", "counts"):
         raise InputError(f"{spec.name}: synth.values is {values!r}; it must be log_counts or counts")
@@ -197,7 +209,7 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any]) -> Shape:
         cols=cols,
         classes=int(shape["classes"]),
         nnz_per_row=entries,
-        dense=entries == cols,
+        dense=entries == cols and task != "factors",
         values=values,
         normalise=bool(spec.synth.get("normalise", True)),
         exponent=float(spec.synth.get("exponent", planted_classes.EXPONENT)),
@@ -210,7 +222,7 @@ class PlantedClasses:
     label_kind = "number"
 
     def __init__(self, shape: Shape, seed: int, split: str) -> None:
-        self._classes = shape.classes
+        self.n_classes: int | None = shape.classes
         self._recipe = planted_classes.make_recipe(
             (shape.rows, shape.cols, shape.classes),
             shape.nnz_per_row,
@@ -226,11 +238,62 @@ class PlantedClasses:
         return Panel(X, y, np.arange(lo, hi))
 
     def labels(self) -> Any:
-        return np.arange(self._classes, dtype=np.float64)
+        return np.arange(self.n_classes, dtype=np.float64)
 
 
-PLANTERS: dict[str, Callable[[Shape, int, str], Planter]] = {"classification": PlantedClasses}
-"""What is planted for each task."""
+class PlantedTargets:
+    """Rows for factorization machines, see `planted_factors`."""
+
+    label_kind = "number"
+
+    def __init__(self, shape: Shape, seed: int, split: str, *, binary: bool) -> None:
+        self.n_classes: int | None = 2 if binary else None
+        self._recipe = planted_factors.make_targets(
+            (shape.rows, shape.cols, shape.classes),
+            shape.nnz_per_row,
+            seed=seed,
+            split=split,
+            binary=binary,
+            exponent=shape.exponent,
+            normalise=shape.normalise,
+            counts=shape.values == "counts",
+        )
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X, y = planted_factors.make_target_rows(self._recipe, lo, hi)
+        return Panel(X, y, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return np.array([-1.0, 1.0]) if self.n_classes else None
+
+
+class PlantedRatings:
+    """Ratings of items by users, see `planted_factors`."""
+
+    label_kind = "none"
+    n_classes: int | None = None
+
+    def __init__(self, shape: Shape, seed: int, split: str) -> None:
+        size = shape.rows, shape.cols, shape.classes
+        self._recipe = planted_factors.make_ratings(
+            size, shape.nnz_per_row, seed=seed, split=split, exponent=shape.exponent
+        )
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X = planted_factors.make_rating_rows(self._recipe, lo, hi)
+        return Panel(X, None, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return None
+
+
+PLANTERS: dict[str, Callable[[Shape, int, str], Planter]] = {
+    "classification": PlantedClasses,
+    "regression": functools.partial(PlantedTargets, binary=False),
+    "binary": functools.partial(PlantedTargets, binary=True),
+    "factors": PlantedRatings,
+}
+"""What is planted for each task: classes, real or binary targets of a factorization machine, ratings."""
 
 
 def _write_panels(

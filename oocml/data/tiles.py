@@ -34,6 +34,7 @@ from zarr.storage import LocalStore
 
 from oocml.data.dataset import Dataset, StrictStore, open_cached, read_kind
 from oocml.data.flat_arrays import FlatArray
+from oocml.data.identity import dataset_sha256
 from oocml.errors import DamagedStore, InputError, UsageError
 from oocml.kernels.tiles import cut_rows, deal, fill_indptr, order_light
 from oocml.store.buffers import aligned_empty
@@ -151,11 +152,10 @@ def tiles_path(dataset: Dataset, row_panels: Sequence[int], col_bounds: Sequence
 
 
 def tiles_sha256(dataset: Dataset, row_panels: Sequence[int], col_bounds: Sequence[int]) -> str:
-    """sha256 over all that tiles depend on: the data (by the checksums of its panels) and the bounds."""
-    digest = hashlib.sha256(f"{dataset.attrs.get('sha256')} {dataset.n_rows} {dataset.n_cols};".encode())
-    for values in (dataset.panel_bounds, dataset._read("panel_crc"), row_panels, col_bounds):
-        numbers = np.asarray(values, "<i8")
-        digest.update(struct.pack("<q", len(numbers)) + numbers.tobytes())
+    """sha256 over all that tiles depend on: the dataset and the bounds."""
+    digest = hashlib.sha256(dataset_sha256(dataset).encode())
+    for bounds in (row_panels, col_bounds):
+        digest.update(struct.pack("<q", len(bounds)) + np.asarray(bounds, "<i8").tobytes())
     return digest.hexdigest()
 
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from oocml.kernels.jit import jit
 
-SIGNAL = 0.15
-"""Share of tokens that come from the class's own features."""
 LABEL_NOISE = 0.05
 """Share of rows whose label is drawn without regard to their features."""
 CELLS, PREFERENCES, LENGTHS = 2048, 256, 1024
@@ -118,7 +116,7 @@ def draw_tokens(recipe, lo, classes, indptr, indices, data):
     """
     n_cols = _U(recipe.n_cols)
     multiplier, offset, inverse = recipe.multiplier, recipe.offset, 1.0 / recipe.n_cols
-    signal = _U(SIGNAL * 65536)
+    signal = _U(recipe.signal * 65536)
     buffer = np.empty(1, np.int64)
     row = np.empty(1, np.int64)
     ends = np.empty(1, np.int64)
