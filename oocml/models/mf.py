@@ -150,8 +150,8 @@ class MF:
     def defaults(self) -> Settings:
         """Settings and their defaults.
 
-        ``n_factors`` 64. ``l2`` (None: 0.03 to 0.1 per rating, see `mf_steps.ridge`), in proportion to the ratings of a
-        row or column with ``weighted_l2``. ``biases``. ``non_negative``: every parameter is, and nothing is taken
+        ``n_factors`` 64. ``l2`` (None: 0.03 to 0.09 per rating, see `mf_steps.ridge`), in proportion to the ratings of
+        a row or column with ``weighted_l2``. ``biases``. ``non_negative``: every parameter is, and nothing is taken
         off the ratings. ``step`` adagrad, nomad, bold_driver, inverse_sqrt or constant, from ``learning_rate`` (None:
         see `mf_steps.RATES`) on.
         """
