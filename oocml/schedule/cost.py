@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.models.protocol import Dim, Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
-from oocml.schedule.tasks import blocks_of, sub_epochs
+from oocml.schedule.tasks import Specs, blocks_of, sub_epochs
 from oocml.store.arrays import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -38,6 +38,28 @@ class PanelSizes(NamedTuple):
         return cls(np.diff(dataset.panel_bounds), np.array(n_bytes, np.int64))
 
 
+class Extents(NamedTuple):
+    """The largest blocks of a layout, and how many there are: all that memory depends on."""
+
+    rows: int
+    """Of the largest row block."""
+    cols: int
+    """Of the largest column block."""
+    n_col_blocks: int
+    n_stripes: int
+    stripe_blocks: int
+    """Column blocks of the largest stripe."""
+
+    @classmethod
+    def of(cls, layout: Layout) -> Extents:
+        widest = [
+            int(np.diff(b).max(initial=0))
+            for b in (layout.row_bounds, layout.col_bounds, layout.stripe_bounds)
+        ]
+        rows, cols, stripe_blocks = widest
+        return cls(rows, cols, layout.n_col_blocks, layout.n_stripes, stripe_blocks)
+
+
 class PassCost(NamedTuple):
     n_tasks: int
     task_bytes: int
@@ -58,22 +80,13 @@ class Sizes:
         self.tiles = tiles
         """Whether tasks read tiles instead of panels."""
         self.specs = {spec.name: spec for spec in specs}
-        self.layout = layout
+        self.layout, self.extents = layout, Extents.of(layout)
         self.problem = problem
         self._stored: dict[str, int] = {}
 
-    def block_bytes(self, name: str) -> int:
-        """Memory of the largest block."""
-        array = stored_array(self.specs[name], self.layout, self.problem)
-        return math.prod(array.block_shape) * np.dtype(array.dtype).itemsize
-
-    def tile_bytes(self) -> int:
-        """About the memory of the largest tile with its labels; blocks have nearly equal numbers of entries."""
-        problem, layout = self.problem, self.layout
-        rows = int(max(np.diff(layout.row_bounds), default=0))
-        heaviest = max(TILE_SLACK * problem.nnz / layout.n_col_blocks, _most(problem.feature_nnz))
-        entries = min(problem.nnz, TILE_SLACK * heaviest * rows / max(1, problem.n_rows))
-        return int(8 * entries) + 16 * (rows + 1)
+    def task_bytes(self, pass_: Pass) -> int:
+        """Memory of the largest task of a pass, without its panels."""
+        return task_bytes(pass_, self.specs, self.extents, self.problem, tiles=self.tiles)
 
     def data_bytes(self) -> int:
         """What reading each tile once, with its labels, asks of the store."""
@@ -126,7 +139,7 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
     if sizes.tiles:  # a tile is read when its row block is seen, and when it is seen ahead
         scans = (1 + pass_.ahead) * pass_.data if pass_.over == "tiles" else 0
         read += sizes.label_bytes() * (pass_.over == "rows" and pass_.data)
-    return PassCost(n_tasks, task_bytes(pass_, sizes), read, write, scans)
+    return PassCost(n_tasks, sizes.task_bytes(pass_), read, write, scans)
 
 
 def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
@@ -171,11 +184,6 @@ def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[
     return n_tasks, int(read), int(write)
 
 
-def _most(counts: Any) -> int:
-    """The largest count; 0 for what is not known."""
-    return int(counts.max(initial=0)) if isinstance(counts, np.ndarray) else 0
-
-
 def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
     """Number of tasks, and how many tasks touch each block, by kind of state."""
     if pass_.over == "tiles":
@@ -186,27 +194,39 @@ def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
     return n_tasks, {"row": 1, "col": 1, "cell": 1, "shared": n_tasks}
 
 
-def task_bytes(pass_: Pass, sizes: Sizes) -> int:
+def task_bytes(pass_: Pass, specs: Specs, extents: Extents, problem: Problem, *, tiles: bool) -> int:
     """Memory of the largest task of a pass, without its panels."""
-    layout = sizes.layout
-    stripe_blocks = max(np.diff(layout.stripe_bounds), default=1) if pass_.over == "tiles" else 1
+    blocks_at_once = extents.stripe_blocks if pass_.over == "tiles" else 1
     resident = 0
     for name in {*pass_.reads, *pass_.writes}:
-        kind = sizes.specs[name].kind
-        copies = {"col": stripe_blocks, "cell": layout.n_stripes + 1 if pass_.over == "rows" else 1}.get(
-            kind, 1
-        )
-        if pass_.ahead and kind in ("row", "cell"):
+        kind, copies = specs[name].kind, 1
+        if kind == "col":
+            copies = blocks_at_once
+        elif kind == "cell" and pass_.over == "rows":
+            copies = extents.n_stripes + 1
+        elif kind in ("row", "cell") and pass_.ahead:
             copies = 2
-        resident += sizes.block_bytes(name) * int(copies)
-    widest = int(max(np.diff(layout.col_bounds), default=1))
-    dims = {"features": sizes.problem.n_features, "cols": widest}
+        resident += _array_bytes(specs[name].dims, specs[name].dtype, extents, problem) * copies
     for scratch in pass_.scratch:
-        shape = [dims[d] if isinstance(d, str) else d for d in scratch.dims]
-        resident += math.prod(shape) * np.dtype(scratch.dtype).itemsize * int(stripe_blocks)
-    if sizes.tiles and pass_.data and pass_.over == "tiles":
-        resident += (2 + pass_.ahead) * sizes.tile_bytes()  # one is read while another is prepared
+        resident += _array_bytes(scratch.dims, scratch.dtype, extents, problem) * blocks_at_once
+    if tiles and pass_.data and pass_.over == "tiles":
+        resident += (2 + pass_.ahead) * tile_bytes(problem, extents)  # one is read while another is prepared
     return resident + CHUNK_BYTES
+
+
+def tile_bytes(problem: Problem, extents: Extents) -> int:
+    """About the memory of the largest tile with its labels; blocks have nearly equal numbers of entries."""
+    counts = problem.feature_nnz
+    most = int(counts.max(initial=0)) if isinstance(counts, np.ndarray) else 0
+    heaviest = max(TILE_SLACK * problem.nnz / extents.n_col_blocks, most)
+    entries = min(problem.nnz, TILE_SLACK * heaviest * extents.rows / max(1, problem.n_rows))
+    return int(8 * entries) + 16 * (extents.rows + 1)
+
+
+def _array_bytes(dims: tuple[Dim, ...], dtype: str, extents: Extents, problem: Problem) -> int:
+    """Memory of an array over the largest blocks."""
+    sizes = {"features": problem.n_features, "rows": extents.rows, "cols": extents.cols}
+    return math.prod(sizes[d] if isinstance(d, str) else d for d in dims) * np.dtype(dtype).itemsize
 
 
 def panels_bytes(panels: PanelSizes) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost, task_bytes
+from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
 from oocml.schedule.tile_layout import choose_tile_layout
 
@@ -286,7 +286,7 @@ def choose_layout(
 
 def _largest_task(model: Model, problem: Problem, layout: Layout) -> int:
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
-    return max(task_bytes(p, sizes) for p in (*model.epoch_passes(problem), *model.other_passes(problem)))
+    return max(sizes.task_bytes(p) for p in (*model.epoch_passes(problem), *model.other_passes(problem)))
 
 
 def parallel_width(nnz: int, n_cols: int, multiple: int) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.models.protocol import Model, Problem, StateSpec
-from oocml.schedule.cost import PanelSizes, Sizes, task_bytes
+from oocml.schedule.cost import Extents, PanelSizes, task_bytes
 from oocml.schedule.layout import Layout, even_bounds
 
 ELEMENTS_PER_S = 1.5e9
@@ -27,6 +27,9 @@ ROWS_PER_LANE = 8
 """Row blocks for each that is visited at a time: with fewer, rows seen ahead are too stale (`docs/design.md`)."""
 MAX_LANES = 4
 ROW_TASK_BYTES = 16 * 2**20
+MAX_TASKS = 2**20
+MAX_COLS = 2**14
+"""Column blocks; more would be too small to be worth a task."""
 STEP = 1.25
 """Ratio of the numbers of blocks that are tried."""
 
@@ -54,32 +57,32 @@ def choose_tile_layout(
     Returns the layout and the bytes of its largest task; where none fits, the layout with the smallest tasks.
     """
     passes = (*model.epoch_passes(problem), *model.other_passes(problem))
+    specs = {spec.name: spec for spec in model.state(problem)}
+    largest_rows: dict[int, int] = {}
 
-    def need(layout: Layout) -> int:
-        sizes = Sizes(model.state(problem), layout, problem, tiles=True)
-        return max(task_bytes(pass_, sizes) for pass_ in passes)
+    def need(shape: Shape) -> int:
+        if shape.row_blocks not in largest_rows:
+            largest_rows[shape.row_blocks] = int(
+                np.diff(_row_bounds(panels, shape.row_blocks)).max(initial=0)
+            )
+        cols = math.ceil(model.n_cols(problem) / shape.col_blocks)
+        extents = Extents(largest_rows[shape.row_blocks], cols, shape.col_blocks, shape.col_blocks, 1)
+        return max(task_bytes(pass_, specs, extents, problem, tiles=True) for pass_ in passes)
 
-    best: tuple[float, Layout, int] | None = None
-    least: tuple[int, Layout] | None = None
-    for shape in _shapes(model, problem, panels, row_blocks, col_blocks):
-        layout = tile_layout(model, problem, panels, shape)
-        n_bytes = need(layout)
-        if least is None or n_bytes < least[0]:
-            least = n_bytes, layout
-        seconds = _seconds(model, problem, shape, memory)
-        if n_bytes <= task_memory and (best is None or seconds < best[0]):
-            best = seconds, layout, n_bytes
-    if best is not None:
-        return best[1:]
-    assert least is not None
-    return least[1], least[0]
+    shapes = list(_shapes(model, problem, panels, row_blocks, col_blocks))
+    needs = [need(shape) for shape in shapes]
+    fitting = [shape for shape, n_bytes in zip(shapes, needs, strict=True) if n_bytes <= task_memory]
+    if fitting:
+        best = min(fitting, key=lambda shape: _seconds(model, problem, shape, memory))
+    else:
+        best = shapes[int(np.argmin(needs))]
+    return tile_layout(model, problem, panels, best), needs[shapes.index(best)]
 
 
 def tile_layout(model: Model, problem: Problem, panels: PanelSizes, shape: Shape) -> Layout:
     """Rows in blocks of whole panels, columns in blocks whose widths differ by at most one."""
     n_panels = len(panels.rows)
     row_panels = even_bounds(n_panels, shape.row_blocks)
-    first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
     cols = even_bounds(model.n_cols(problem), shape.col_blocks)
     n_row_blocks, one_each = len(row_panels) - 1, tuple(range(len(cols)))
     specs = model.state(problem)
@@ -87,13 +90,18 @@ def tile_layout(model: Model, problem: Problem, panels: PanelSizes, shape: Shape
     n_row_tasks = max(1, math.ceil(problem.n_rows * per_row / ROW_TASK_BYTES))
     return Layout(
         row_panels=row_panels,
-        row_bounds=tuple(int(first_rows[i]) for i in row_panels),
+        row_bounds=_row_bounds(panels, shape.row_blocks),
         col_bounds=cols,
         stripe_bounds=one_each,
         segment_bounds=tuple(range(n_row_blocks + 1)),
         row_task_bounds=even_bounds(n_row_blocks, n_row_tasks),
         n_lanes=min(shape.lanes, n_row_blocks),
     )
+
+
+def _row_bounds(panels: PanelSizes, row_blocks: int) -> tuple[int, ...]:
+    first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
+    return tuple(int(first_rows[i]) for i in even_bounds(len(panels.rows), row_blocks))
 
 
 def _shapes(
@@ -104,8 +112,10 @@ def _shapes(
     seconds = _epoch_elements(model, problem) / ELEMENTS_PER_S
     side = max(1, min(PARALLEL, int(math.sqrt(seconds / MIN_TASK_S))))
     for rows in [row_blocks] if row_blocks else _rising(1 if ahead else min(side, n_panels), n_panels):
-        for cols in [col_blocks] if col_blocks else _rising(min(side, n_cols), n_cols):
+        for cols in [col_blocks] if col_blocks else _rising(min(side, n_cols), min(n_cols, MAX_COLS)):
             n_rows, n_blocks = min(rows, n_panels), min(cols, n_cols)
+            if rows > 1 and cols > 1 and n_rows * n_blocks > MAX_TASKS and not (row_blocks and col_blocks):
+                continue
             lanes = max(1, min(MAX_LANES, n_rows // ROWS_PER_LANE, n_blocks)) if ahead else 1
             yield Shape(n_rows, n_blocks, lanes)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
-from oocml.schedule.cost import PanelSizes, Sizes, task_bytes
+from oocml.schedule.cost import PanelSizes, Sizes
 from oocml.schedule.plan import MIB, Pins, choose_layout, make_plan
 
 
@@ -78,7 +78,7 @@ def test_a_layout_keeps_to_the_task_memory_or_is_as_narrow_as_can_be(case, task_
     model, problem, panels = case
     layout, need = choose_layout(model, problem, panels, task_memory)
     sizes = Sizes(model.state(problem), layout, problem)
-    assert need == max(task_bytes(pass_, sizes) for pass_ in all_passes(model, problem))
+    assert need == max(sizes.task_bytes(pass_) for pass_ in all_passes(model, problem))
     multiple, widest = model.block_cols
     widths = np.diff(layout.col_bounds)
     assert max(widths) <= widest

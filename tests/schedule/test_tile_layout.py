@@ -1,0 +1,117 @@
+"""Layouts of tiles keep to their memory, and to what rows seen ahead need."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oocml.errors import DoesNotFit
+from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
+from oocml.schedule.plan import Pins, choose_layout, make_plan
+from oocml.schedule.tile_layout import MAX_COLS, ROWS_PER_LANE
+
+MIB = 2**20
+
+
+class Factors:
+    """As much of a model of tiles as a plan looks at."""
+
+    name = "factors"
+    tiles = True
+    block_cols = (1, 2**31)
+    kernels: dict = {}
+
+    def __init__(self, k, *, ahead):
+        self.states = (
+            StateSpec("U", "row", ("rows", k), "float32", "rows"),
+            StateSpec("V", "col", ("cols", k), "float32", "columns"),
+            StateSpec("C", "cell", ("rows", k), "float32", "cells"),
+        )
+        if not ahead:
+            self.states = self.states[:2]
+        names = tuple(spec.name for spec in self.states)
+        consumes = ("C",) if ahead else ()
+        reads = ("V",) if ahead else names
+        self.passes = (
+            Pass(
+                "update", "tiles", "k", reads=reads, writes=names, data=True, ahead=ahead, consumes=consumes
+            ),
+        )
+
+    def n_cols(self, problem):
+        return problem.n_features
+
+    def state(self, problem):
+        return self.states
+
+    def epoch_passes(self, problem):
+        return self.passes
+
+    def other_passes(self, problem):
+        return ()
+
+
+def problem(n_rows, n_features, nnz):
+    return Problem(n_rows, n_features, nnz, None, None, None, "number", {}, 0)
+
+
+def panels(n_rows, nnz):
+    n = max(1, -(-nnz * 8 // (8 * MIB)))
+    rows = np.diff(np.arange(n + 1) * n_rows // n)
+    return PanelSizes(rows, np.full(n, nnz * 8 // n + 24 * n_rows // n, np.int64))
+
+
+sizes = st.tuples(
+    st.integers(1, 2_000_000), st.integers(1, 2_000_000), st.integers(1, 40), st.sampled_from([1, 16, 128])
+)
+
+
+@given(sizes, st.booleans(), st.integers(8, 4096))
+def test_a_layout_of_tiles_keeps_to_its_memory_or_is_as_small_as_can_be(size, ahead, mib):
+    n_rows, n_features, per_row, k = size
+    model, task = Factors(k, ahead=ahead), problem(n_rows, n_features, n_rows * per_row)
+    given_panels = panels(n_rows, n_rows * per_row)
+    layout, need = choose_layout(model, task, given_panels, mib * MIB)
+    measured = Sizes(model.states, layout, task, tiles=True)
+    assert need == max(measured.task_bytes(pass_) for pass_ in model.passes)
+    assert layout.row_bounds[-1] == n_rows and layout.col_bounds[-1] == n_features
+    assert np.ptp(np.diff(layout.col_bounds)) <= 1
+    assert layout.n_stripes == layout.n_col_blocks and layout.n_segments == layout.n_row_blocks
+    assert layout.n_lanes == 1 or layout.n_row_blocks >= ROWS_PER_LANE * layout.n_lanes
+    if need > mib * MIB:
+        assert layout.n_row_blocks == len(given_panels.rows) or layout.n_col_blocks == min(
+            MAX_COLS, n_features
+        )
+
+
+def test_more_memory_never_moves_more():
+    model, task = Factors(64, ahead=False), problem(10_000_000, 1_000_000, 1_000_000_000)
+    moved = []
+    for mib in (64, 128, 256, 512, 1024, 4096):
+        layout, _ = choose_layout(model, task, panels(task.n_rows, task.nnz), mib * MIB)
+        cost = pass_cost(model.passes[0], Sizes(model.states, layout, task, tiles=True))
+        moved.append(cost.state_read_bytes + cost.write_bytes)
+    assert moved == sorted(moved, reverse=True)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.booleans())
+def test_pins_fix_the_tiles(rows, cols, ahead):
+    model, task = Factors(16, ahead=ahead), problem(4_000_000, 1000, 80_000_000)
+    layout, _ = choose_layout(model, task, panels(task.n_rows, task.nnz), 64 * MIB, Pins(rows, cols))
+    assert (layout.n_row_blocks, layout.n_col_blocks) == (rows, cols)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_workers_never_change_a_layout_of_tiles(workers):
+    model, task = Factors(32, ahead=True), problem(2_000_000, 4_000_000, 80_000_000)
+    given_panels = panels(task.n_rows, task.nnz)
+    plan = make_plan(model, task, given_panels, memory=4096 * MIB, workers=workers)
+    assert plan.layout == make_plan(model, task, given_panels, memory=4096 * MIB, workers=2).layout
+    assert plan.bytes_total <= plan.memory
+
+
+def test_what_does_not_fit_is_refused_with_what_would():
+    model, task = Factors(128, ahead=True), problem(2_000_000, 4_000_000, 80_000_000)
+    with pytest.raises(DoesNotFit, match="set --memory to"):
+        make_plan(model, task, panels(task.n_rows, task.nnz), memory=256 * MIB, workers=1)
