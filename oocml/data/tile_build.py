@@ -13,41 +13,25 @@ entries into place. So a row block may be much larger than memory.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import crc32c
 import numpy as np
 import zarr
 
-from oocml.data.dataset import Dataset, open_cached
-from oocml.data.flat_arrays import FlatArray
+from oocml.data.dataset import Dataset
 from oocml.data.partial import Lock, claim, partial_of
-from oocml.data.tiles import (
-    COUNT_BYTES,
-    SCHEMA,
-    CutRows,
-    block_arrays,
-    count_type,
-    deal_columns,
-    invert,
-    tile_crc,
-    tiles_path,
-    tiles_sha256,
-)
+from oocml.data.tile_rows import SLICE_COUNTS, open_plan, write_row_block
+from oocml.data.tiles import COUNT_BYTES, SCHEMA, deal_columns, invert, tiles_path, tiles_sha256
 from oocml.data.zarr_arrays import write_array
 from oocml.errors import DoesNotFit, InputError, RunBusy
-from oocml.kernels.tiles import count_blocks
 from oocml.store.chunks import write_failed
-from oocml.types import Csr, Int32Array, Int64Array
+from oocml.types import Int32Array
 
-SLICE_COUNTS = 1 << 22
-"""Rows x column blocks that are cut at a time."""
 _counter = itertools.count()
 
 
@@ -183,7 +167,7 @@ def build_row_block(message: BuildMessage) -> int:
     mark = f"{os.getpid()}-{next(_counter)}.partial"
     folder = partial / "store" / "blocks" / f"{message.p}.{mark}"
     try:
-        nnz, crc, count_bytes = _write_row_block(message, folder)
+        nnz, crc, count_bytes = write_row_block(*message, folder)
         try:
             os.rename(folder, folder.with_name(str(message.p)))
         except OSError:
@@ -205,7 +189,7 @@ def finish_tiles(build: TileBuild) -> str:
         build.release()
         return build.path
     partial = partial_of(build.path)
-    plan = _open_partial(str(partial))
+    plan = open_plan(str(partial))
     missing = missing_row_blocks(build.path, plan.n_row_blocks)
     if missing:
         raise InputError(f"{build.path}: row blocks {missing[:5]} ({len(missing)} in all) were never made")
@@ -232,18 +216,6 @@ def finish_tiles(build: TileBuild) -> str:
     finally:
         build.release()
     return build.path
-
-
-class _Plan(NamedTuple):
-    """What builders know of the tiles they make."""
-
-    row_panels: Int64Array
-    col_bounds: Int64Array
-    position: Int32Array
-
-    @property
-    def n_row_blocks(self) -> int:
-        return len(self.row_panels) - 1
 
 
 def _prepare(
@@ -287,79 +259,3 @@ def _prepare(
         "sha256": tiles_sha256(dataset, row_panels, col_bounds),
     }
     root.create_group("blocks")
-
-
-@functools.lru_cache(maxsize=4)
-def _open_version(partial: str, version: tuple[int, int]) -> _Plan:
-    del version
-    root = zarr.open_group(os.path.join(partial, "store"), mode="r")
-    row_panels, col_bounds = (np.asarray(root[name][...]) for name in ("row_panels", "col_bounds"))  # type: ignore[index]
-    if col_bounds[-1] == 0:
-        return _Plan(row_panels, col_bounds, np.zeros(0, np.int32))
-    position = np.memmap(os.path.join(partial, "position"), np.int32, "r")
-    return _Plan(row_panels, col_bounds, np.asarray(position))
-
-
-def _open_partial(partial: str) -> _Plan:
-    stat = os.stat(os.path.join(partial, "position"))
-    return _open_version(partial, (stat.st_ino, stat.st_mtime_ns))
-
-
-def _panels(dataset: Dataset, plan: _Plan, p: int) -> Iterator[Csr]:
-    for panel in range(int(plan.row_panels[p]), int(plan.row_panels[p + 1])):
-        if dataset.sparse:
-            yield dataset._read_csr(panel)
-        else:
-            yield dataset.read_panel(panel).X
-
-
-def _slices(X: Csr, n_blocks: int) -> Iterator[Csr]:
-    """A panel, as many rows at a time as keep the counts by row and block small."""
-    n_rows, step = len(X.indptr) - 1, max(1, SLICE_COUNTS // n_blocks)
-    for lo in range(0, n_rows, step):
-        indptr = X.indptr[lo : min(lo + step, n_rows) + 1]
-        own = slice(int(indptr[0]), int(indptr[-1]))
-        yield Csr(indptr - indptr[0], X.indices[own], X.data[own])
-
-
-def _write_row_block(message: BuildMessage, folder: Path) -> tuple[Int64Array, Any, int]:
-    """Write the arrays of a row block; returns entries and checksums of its tiles, and the bytes of a count."""
-    dataset, plan, p = open_cached(message.dataset), _open_partial(message.partial), message.p
-    n_blocks = len(plan.col_bounds) - 1
-    nnz, widest, n_rows = np.zeros(n_blocks, np.int64), 2, 0
-    for X in _panels(dataset, plan, p):
-        count_blocks(X.indices, plan.position, plan.col_bounds, nnz)
-        widest = max(widest, count_type(X.indptr).itemsize)
-        n_rows += len(X.indptr) - 1
-    arrays = block_arrays(str(folder), n_rows * n_blocks, int(nnz.sum()), widest)
-    group = zarr.open_group(str(folder), mode="w")
-    for array in arrays:
-        array.create(group)
-    crcs = _write_entries(_panels(dataset, plan, p), plan, arrays, nnz, n_rows)
-    crc = np.array([tile_crc(of_tile) for of_tile in crcs], np.uint32)
-    return nnz, crc, widest
-
-
-def _write_entries(
-    panels: Iterator[Csr], plan: _Plan, arrays: tuple[FlatArray, ...], nnz: Int64Array, n_rows: int
-) -> list[list[int]]:
-    """Write the entries of every panel into place; returns the checksums of the three arrays of each tile."""
-    n_blocks = len(nnz)
-    crcs = [[0, 0, 0] for _ in range(n_blocks)]
-    starts, row = np.cumsum(nnz) - nnz, 0
-    for panel in panels:
-        for X in _slices(panel, n_blocks):
-            cut = CutRows(X, plan.position, plan.col_bounds)  # type: ignore[arg-type]
-            counts = cut.row_nnz.astype(arrays[0].dtype, copy=False)
-            for q in range(n_blocks):
-                indices, data = cut.entries(q)
-                at = int(starts[q])
-                places = (q * n_rows + row, at, at)
-                for n, (array, lo, values) in enumerate(
-                    zip(arrays, places, (counts[q], indices, data), strict=True)
-                ):
-                    array.write(lo, values)
-                    crcs[q][n] = crc32c.crc32c(values.view(np.uint8).data, crcs[q][n])
-                starts[q] += len(indices)
-            row += len(X.indptr) - 1
-    return crcs

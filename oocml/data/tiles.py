@@ -271,7 +271,7 @@ class Tiles:
         if self.dataset.label_kind == "none":
             return None
         if self.dataset.label_kind == "number":
-            return np.concatenate([np.zeros(0), *pieces])  # type: ignore[arg-type]
+            return np.concatenate([np.zeros(0), *pieces])
         sets = [piece for piece in pieces if isinstance(piece, LabelSets)]
         sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(piece.indptr) for piece in sets)])
         ids = np.concatenate([np.zeros(0, np.int32), *(piece.indices for piece in sets)])

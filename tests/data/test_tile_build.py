@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from oocml.data import flat_arrays, tile_build
+from oocml.data import flat_arrays, tile_build, tile_rows
 from oocml.data.dataset import Dataset
 from oocml.data.synth import synth
 from oocml.data.tile_build import (
@@ -158,7 +158,7 @@ def test_a_killed_process_leaves_its_lock_and_the_rest_is_made(tmp_path):
 
 
 def test_rows_are_cut_a_few_at_a_time_where_blocks_are_many(dataset, wanted, monkeypatch):
-    monkeypatch.setattr(tile_build, "SLICE_COUNTS", 7)
+    monkeypatch.setattr(tile_rows, "SLICE_COUNTS", 7)
     monkeypatch.setattr(flat_arrays, "CHUNK_BYTES", 40)
     path = build_tiles(dataset, PANELS, COLS)
     assert len(list(Path(path, "blocks", "1", "data", "c").iterdir())) > 3
