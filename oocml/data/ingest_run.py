@@ -33,6 +33,8 @@ from oocml.errors import DoesNotFit, InputError
 
 MIN_PART_BYTES, MAX_PART_BYTES = 4 << 20, 32 << 20
 COLUMN_BYTES = 24
+NAME_BYTES = 60
+"""A user or an item of ratings in memory: letters, hash, place in a table."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage ("read", "fit", "write"), what is done and the total, in bytes of source or rows."""
@@ -165,7 +167,7 @@ class IngestRun:
         reader = make_reader(self.job.format, self.job.options)
         facts = PartFacts(self.job, len(records))
         schema = checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)
-        self._check_memory(schema.n_cols)
+        self._check_memory(schema)
         for part in self.parts:
             for what, mapping in (("cols", schema.column_map), ("labels", schema.label_map)):
                 values = mapping(part.index)
@@ -226,9 +228,17 @@ class IngestRun:
             if fingerprint(path) != before:
                 raise InputError(f"{path} changed while it was read; ingest it again")
 
-    def _check_memory(self, n_cols: int) -> None:
-        """Counts and sums of squares per column are held in memory, and the transform's values."""
+    def _check_memory(self, schema: Schema) -> None:
+        """Counts and sums of squares per column are held in memory, and the transform's values; names of ratings."""
+        n_cols = schema.n_cols
         need = COLUMN_BYTES * n_cols
+        if schema.rows is not None:
+            need += NAME_BYTES * (schema.rows.n_rows + n_cols)
+            if need > self.limits.memory:
+                raise DoesNotFit(
+                    f"{self.paths[0]} has {schema.rows.n_rows} users and {n_cols} items, whose names need {need >> 20} MiB "
+                    f"of memory, {self.limits.memory >> 20} MiB given; raise --memory"
+                )
         if need > self.limits.memory:
             raise DoesNotFit(
                 f"{self.paths[0]} has {n_cols} columns, whose counts need {need >> 20} MiB of memory, "

@@ -14,7 +14,7 @@ from oocml.data.identity import dataset_sha256
 from oocml.data.ingest import ingest
 from oocml.data.readers import EntryBatch
 from oocml.data.split import ingest_split, split_path
-from oocml.errors import InputError, UsageError
+from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.types import Csr
 from tests.data.rating_lines import expected, put, some_ratings, stored
 from tests.data.svmlight_text import files_of
@@ -145,6 +145,15 @@ def test_options_that_mean_nothing_for_ratings_are_refused(tmp_path, options, sa
     with pytest.raises(UsageError, match=says):
         ingest("ratings", path, tmp_path / "x.zarr", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_names_that_do_not_fit_are_refused(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(ingest_run, "NAME_BYTES", 10**8)
+    path = put(tmp_path / "x.csv", some_ratings())
+    with pytest.raises(
+        DoesNotFit, match=r"60 users and 30 items, whose names need \d+ MiB of memory, 500 MiB given"
+    ):
+        ingest("ratings", path, tmp_path / "x.zarr", memory="500MiB")
 
 
 def test_a_bad_line_leaves_nothing_behind(tmp_path, small):
