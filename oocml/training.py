@@ -53,6 +53,10 @@ class Session:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise UsageError(f"no schedule {self.schedule!r}; there are {', '.join(SCHEDULES)}")
+        if self.scheduler is not None and self.schedule == "serial":
+            raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
+        if self.scheduler is not None:
+            _refuse_workers(self.workers)
 
 
 class Workplace(NamedTuple):

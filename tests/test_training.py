@@ -44,6 +44,8 @@ def tree(folder: Path) -> dict[str, str]:
         (UsageError, {"metric": "rmse"}),
         (UsageError, {"metric": "nonsense"}),
         (UsageError, {"schedule": "eager"}),
+        (UsageError, {"scheduler": "tcp://127.0.0.1:9"}),
+        (UsageError, {"schedule": "sync", "scheduler": "tcp://127.0.0.1:9", "workers": 2}),
         (InputError, {"data": "nowhere.zarr"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else None,

@@ -97,7 +97,7 @@ def begin_run(
     check: Callable[[RunStore], None] | None = None,
 ) -> RunStore:
     """Create the run's store; refuses a disk that has no room for it. ``check``: see `create_run`."""
-    folder = Path(path).absolute().parent
+    folder = Path(os.path.abspath(path)).parent
     if folder.is_dir():
         free = shutil.disk_usage(folder).free
         if plan.disk_bytes > free:
@@ -111,7 +111,7 @@ def begin_run(
         "model_sha256": hashlib.sha256(model_file.read_bytes()).hexdigest() if model_file else None,
         "settings": dict(problem.settings),
         "seed": problem.seed,
-        "dataset": str(Path(dataset.path).absolute()),
+        "dataset": os.path.abspath(dataset.path),
         "dataset_sha256": dataset_sha256(dataset),
         "problem": {name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")},
         "layout": plan.layout.to_dict(),
