@@ -236,8 +236,8 @@ class IngestRun:
             need += NAME_BYTES * (schema.rows.n_rows + n_cols)
             if need > self.limits.memory:
                 raise DoesNotFit(
-                    f"{self.paths[0]} has {schema.rows.n_rows} users and {n_cols} items, whose names need {need >> 20} MiB "
-                    f"of memory, {self.limits.memory >> 20} MiB given; raise --memory"
+                    f"{self.paths[0]} has {schema.rows.n_rows} users and {n_cols} items, whose names need "
+                    f"{need >> 20} MiB of memory, {self.limits.memory >> 20} MiB given; raise --memory"
                 )
         if need > self.limits.memory:
             raise DoesNotFit(
