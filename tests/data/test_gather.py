@@ -237,10 +237,11 @@ def test_training_sets_that_have_no_such_rows_are_refused(tmp_path, train):
     assert not list(tmp_path.glob("y.zarr*"))
 
 
-def test_names_that_share_a_key_are_kept_apart(tmp_path, small, monkeypatch):
-    """With keys of two bits nearly all names clash, also across the bounds of panels."""
+@pytest.mark.parametrize("mask", [0, 0b11 << 62])
+def test_names_that_share_a_key_are_kept_apart(tmp_path, small, monkeypatch, mask):
+    """With keys of two bits, or of none, names clash, also across the bounds of panels."""
     real = gather.name_keys
-    monkeypatch.setattr(gather, "name_keys", lambda h, seed: real(h, seed=seed) & np.uint64(0b11 << 62))
+    monkeypatch.setattr(gather, "name_keys", lambda h, seed: real(h, seed=seed) & np.uint64(mask))
     train, test = some_ratings(n_users=30, n=300), some_ratings(n_users=45, n=200, seed=1)
     ingest("ratings", put(tmp_path / "a.csv", train), tmp_path / "a.zarr", **ARGUMENTS)
     ingest(
