@@ -259,6 +259,7 @@ def _started(driver: Driver, plan: Plan, link: str | None) -> events.RunStarted:
         config=driver.run.config["settings"],
         dashboard=link,
         resumed_from=len(ledger.history) if ledger.incarnation else None,
+        seconds_before=float(ledger.totals.get("seconds", 0.0)),
     )
 
 

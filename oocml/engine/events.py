@@ -48,6 +48,8 @@ class RunStarted:
     """Link to the Dask dashboard, if one is served."""
     resumed_from: int | None = None
     """Number of the last finished epoch when this run was resumed, None for a fresh run."""
+    seconds_before: float = 0.0
+    """Training time of the run's earlier drivers."""
 
 
 @dataclass(frozen=True, slots=True)

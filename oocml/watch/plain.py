@@ -73,7 +73,7 @@ class PlainLines:
 
     def _epoch_fields(self, event: EpochDone) -> dict[str, Any]:
         run = self._run
-        began = self._epoch.seconds if self._epoch else 0.0
+        began = self._epoch.seconds if self._epoch else run.seconds_before if run else 0.0
         seconds = max(event.seconds - began, 1e-9)
         fields: dict[str, Any] = {
             "epoch": f"{event.number}/{run.epochs}" if run else event.number,
@@ -86,15 +86,15 @@ class PlainLines:
             fields[f"valid_{name}"] = value
         if event.best:
             fields["best"] = True
-        # After a resume the first epoch's time began with an earlier driver: its rates would mislead.
-        if self._epoch is not None or self._first_epoch == 0:
-            fields["updates_per_s"] = event.updates / seconds
-            if run:
-                fields["nnz_per_s"] = run.nnz / seconds
-            fields["read_MB_per_s"] = event.read_bytes / seconds / 1e6
-            fields["write_MB_per_s"] = event.write_bytes / seconds / 1e6
-            if run and event.number < run.epochs:
-                fields["eta_s"] = round(seconds * (run.epochs - event.number), 1)
+        fields["updates_per_s"] = event.updates / seconds
+        # An earlier driver may have done a part of the first epoch after a resume.
+        whole = run if self._epoch is not None or self._first_epoch == 0 else None
+        if whole:
+            fields["nnz_per_s"] = whole.nnz / seconds
+        fields["read_MB_per_s"] = event.read_bytes / seconds / 1e6
+        fields["write_MB_per_s"] = event.write_bytes / seconds / 1e6
+        if whole and event.number < whole.epochs:
+            fields["eta_s"] = round(seconds * (whole.epochs - event.number), 1)
         fields.update(event.extra)
         return fields
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from oocml.engine.events import RunStopped
+from oocml.engine.events import EpochDone, RunStopped
 from oocml.watch.plain import PlainLines, format_fields
 
 
@@ -62,12 +62,15 @@ def test_a_long_epoch_still_shows_life(recorded):
     assert len([line for line in lines if "epoch" in line]) == 3
 
 
-def test_a_resumed_run_claims_no_rate_for_its_first_epoch(recorded):
-    resumed = replace(recorded[0], resumed_from=1)
+def test_the_first_epoch_of_a_resumed_run_has_the_rates_of_its_own_driver(recorded):
     later = [event for event in recorded[1:] if getattr(event, "number", 2) >= 2]
+    first = next(event for event in later if isinstance(event, EpochDone))
+    resumed = replace(recorded[0], resumed_from=1, seconds_before=first.seconds - 0.5)
     epochs = [line for line in lines_of([resumed, *later]) if "epoch" in line]
-    assert "updates_per_s" not in epochs[0]
-    assert "updates_per_s" in epochs[1]
+    assert float(epochs[0]["updates_per_s"]) == pytest.approx(first.updates / 0.5, rel=1e-5)
+    assert "nnz_per_s" not in epochs[0], "a part of it may have been done before"
+    assert "eta_s" not in epochs[0]
+    assert "nnz_per_s" in epochs[1]
 
 
 def test_values_keep_to_one_line_and_one_word():
