@@ -2,6 +2,9 @@
 
 import gzip
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from oocml.data import gather, ingest_parts, ingest_run, writer
 from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
-from oocml.data.ingest import ingest
+from oocml.data.ingest import BASE_BYTES, WORKER_BYTES, ingest
 from oocml.data.readers import EntryBatch
 from oocml.data.split import ingest_split, split_path
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -363,3 +366,28 @@ def test_real_ratings_are_those_of_the_file(tmp_path, shared_data):
         next(file)
         lines = [line.split("\t") for line in file]
     assert stored(tmp_path / "x.zarr") == {(user, item): float(value) for user, item, value, _ in lines}
+
+
+PEAK = """
+import resource, sys
+from oocml.data.ingest import ingest
+ingest("ratings", sys.argv[1], sys.argv[2], workers=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_that_of_the_names_whatever_the_size_of_the_file(tmp_path):
+    """200 MB of ratings in no order, two workers."""
+    draw = np.random.default_rng(0)
+    n_users, n_items = 300_000, 30_000
+    with open(tmp_path / "x.csv", "wb") as file:
+        for _ in range(30):
+            users, items = draw.integers(0, n_users, 500_000), draw.integers(0, n_items, 500_000)
+            file.write(
+                b"".join(b"%d,%d,3\n" % pair for pair in zip(users.tolist(), items.tolist(), strict=True))
+            )
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "x.csv"), str(tmp_path / "x.zarr")]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    peak = int(run.stdout) * (1 if sys.platform == "darwin" else 1024)
+    assert peak < BASE_BYTES + 2 * WORKER_BYTES + ingest_run.NAME_BYTES * (n_users + n_items)
