@@ -14,6 +14,7 @@ from oocml.engine.context import problem_of
 from oocml.engine.events import Monitor
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import UsageError
+from oocml.models.protocol import Problem
 from oocml.models.registry import load_model
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
@@ -22,6 +23,7 @@ from oocml.schedule.plan import Pins, Plan
 from oocml.store.run import RunStore, check_place
 from oocml.training import (
     Session,
+    Workplace,
     check_metric,
     drive,
     open_recorded,
@@ -142,34 +144,38 @@ def train(
     """
     session = Session(schedule, scheduler, workers, monitors, durable)
     _check_epochs(epochs)
-    dataset = _dataset(data)
+    dataset, validation = _dataset(data), None
     problem = make_problem(dataset, load_model(model), settings or {}, seed)
-    validation = None
     if valid is not None:
         validation = validation_config(_dataset(valid), dataset, metric or DEFAULT_METRIC, patience)
+    pins = Pins(row_blocks, col_blocks)
+    asked = {"memory": memory or DEFAULT_MEMORY, "task_memory": task_memory, "pins": pins}
+    kept = {"epochs": epochs, "schedule": schedule, "durable": durable, "validation": validation}
     check_place(out, overwrite)
-    asked = {
-        "memory": memory or DEFAULT_MEMORY,
-        "task_memory": task_memory,
-        "pins": Pins(row_blocks, col_blocks),
-    }
     with open_workplace(session, model, problem, dataset, **asked) as place:
-        run = begin_run(
-            out,
-            reference=model,
-            model=load_model(model),
-            problem=problem,
-            dataset=dataset,
-            plan=place.plan,
-            epochs=epochs,
-            schedule=schedule,
-            validation=validation,
-            durable=durable,
-            overwrite=overwrite,
-            check=partial(check_metric, executor=place.executor),
-        )
+        run = _begin(out, place, model, problem, dataset, overwrite=overwrite, **kept)
         with run.lock():
             return drive(run, place, session)
+
+
+def _begin(
+    out: str | os.PathLike[str],
+    place: Workplace,
+    reference: str,
+    problem: Problem,
+    dataset: Dataset,
+    **kept: Any,
+) -> RunStore:
+    return begin_run(
+        out,
+        reference=reference,
+        model=load_model(reference),
+        problem=problem,
+        dataset=dataset,
+        plan=place.plan,
+        check=partial(check_metric, executor=place.executor),
+        **kept,
+    )
 
 
 def resume(
