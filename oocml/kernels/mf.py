@@ -102,9 +102,9 @@ def mf_visit(tile, order, rows, cols, step):
                 uv = inner_product(rows.F, i, cols.F, j)
             r = (tile.data[e] - step.center) * step.inverse_scale - b - c - uv
             loss += r * r
-            combine_rows(
-                rows.F, i, cols.F, j, _ONE - step_u * l_i, step_u * r, _ONE - step_v * l_j, step_v * r, floor
-            )
+            # a ridge shrinks to nothing at most: the plain one may be large where there are few ratings
+            keep_u, keep_v = max(_ONE - step_u * l_i, _ZERO), max(_ONE - step_v * l_j, _ZERO)
+            combine_rows(rows.F, i, cols.F, j, keep_u, step_u * r, keep_v, step_v * r, floor)
             g_b, g_c = r - BIAS_SHARE * l_i * b, r - BIAS_SHARE * l_j * c
             if step.adagrad:
                 # |r v - l u|^2 = r (r v.v - 2 l u.v) + l^2 u.u, which rounding could make negative
@@ -113,8 +113,8 @@ def mf_visit(tile, order, rows, cols, step):
                 h_b += g_b * g_b
                 cols.h[j, 1] = h_c + g_c * g_c
             if step.biases:
-                b = max(b + step_b * g_b, floor)
-                cols.b[j] = max(c + step_c * g_c, floor)
+                b = max(max(_ONE - step_b * BIAS_SHARE * l_i, _ZERO) * b + step_b * r, floor)
+                cols.b[j] = max(max(_ONE - step_c * BIAS_SHARE * l_j, _ZERO) * c + step_c * r, floor)
         rows.b[i], rows.h[i, 0], rows.h[i, 1] = b, h_u, h_b
         n = tile.indptr[i + 1] - tile.indptr[i]
         ridge += n * l_i * (inner_product(rows.F, i, rows.F, i) + BIAS_SHARE * b * b)

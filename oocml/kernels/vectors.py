@@ -227,14 +227,14 @@ def combine_rows(
 
 @intrinsic  # type: ignore[misc]
 def add_row(typingctx: Any, out: Any, x: Any, V: Any, j: Any) -> Any:
-    """out += x V[j]; returns V[j] . V[j]. ``out`` is a vector as long as the row."""
+    """out += x v; returns v . v. v is V[j], as much of it as ``out``, a vector, is long."""
     del typingctx, x, j
     if not _contiguous(out, V):
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row_out, _ = _row(context, builder, signature.args[0], args[0])
-        row_v, n = _row(context, builder, signature.args[2], args[2], args[3])
+        row_out, n = _row(context, builder, signature.args[0], args[0])
+        row_v, _ = _row(context, builder, signature.args[2], args[2], args[3])
         x = _splat(builder, args[1])
 
         def body(lanes: _Lanes, totals: list[Any]) -> list[Any]:

@@ -58,15 +58,15 @@ def visit_in_numpy(tile, order, rows, cols, step):
             z = (tile.data[e] - step.center) * np.float64(step.inverse_scale)
             r = z - rows.b[i] - cols.b[j] - rows.F[i] @ cols.F[j]
             loss += r * r / 2
-            gradients = []
-            for (own, n), (other, m) in (((rows, i), (cols, j)), ((cols, j), (rows, i))):
-                l2 = step.l2 if step.weighted else step.l2 / own.count[n]
-                gradients.append((l2 * own.F[n] - r * other.F[m], BIAS_SHARE * l2 * own.b[n] - r))
-            for (side, n), (g, g_b) in zip(((rows, i), (cols, j)), gradients, strict=True):
-                scale = 1 / np.sqrt(side.h[n]) if step.adagrad else np.ones(2)
-                side.F[n] = np.maximum(side.F[n] - step.eta * scale[0] * g, step.floor)
+            before = rows.F[i].copy(), cols.F[j].copy()
+            for side, n, other in ((rows, i, before[1]), (cols, j, before[0])):
+                l2 = step.l2 if step.weighted else step.l2 / side.count[n]
+                rate = step.eta / np.sqrt(side.h[n]) if step.adagrad else np.full(2, step.eta)
+                keep = np.maximum(1 - rate * l2 * [1, BIAS_SHARE], 0)
+                g, g_b = l2 * side.F[n] - r * other, BIAS_SHARE * l2 * side.b[n] - r
+                side.F[n] = np.maximum(keep[0] * side.F[n] + rate[0] * r * other, step.floor)
                 if step.adagrad:
                     side.h[n] += [(g**2).mean(), g_b**2]
                 if step.biases:
-                    side.b[n] = max(side.b[n] - step.eta * scale[1] * g_b, step.floor)
+                    side.b[n] = max(keep[1] * side.b[n] + rate[1] * r, step.floor)
     return rows, cols, loss

@@ -12,6 +12,7 @@ STEPS = [
     {"adagrad": False, "weighted": False, "floor": 0.0},
     {"biases": False},
     {"biases": False, "adagrad": False},
+    {"adagrad": False, "weighted": False, "l2": 80.0},
 ]
 
 

@@ -71,12 +71,13 @@ def test_combine_rows_keeps_nan():
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_add_row_leaves_the_rest_of_a_longer_vector(n):
+def test_add_row_takes_as_much_of_the_row_as_the_vector_is_long(n):
     U, V = matrices(n)
-    out = np.concatenate([U[0], np.float32([5, 6])])
-    squares = call_add_row(out, np.float32(-2), V, 1)
-    np.testing.assert_allclose(out[:n], U[0] - 2 * V[1], rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(out[n:], [5, 6])
+    longer = np.hstack([V, np.full((3, 2), 9, np.float32)])
+    out = U.copy()
+    squares = call_add_row(out[0], np.float32(-2), longer, 1)
+    np.testing.assert_allclose(out[0], U[0] - 2 * V[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(out[1:], U[1:])
     np.testing.assert_allclose(squares, V[1] @ V[1], rtol=1e-5)
 
 
