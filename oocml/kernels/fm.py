@@ -18,7 +18,7 @@ from oocml.kernels.exp import exp32
 from oocml.kernels.jit import jit
 from oocml.kernels.prefetch import prefetch
 from oocml.kernels.vectors import add_row, descend_row
-from oocml.types import Float32Array, Int32Array, Int64Array
+from oocml.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 LINE = np.intp(16)
 """Floats in a cache line."""
@@ -39,7 +39,7 @@ class TargetRows(NamedTuple):
     indices: Int32Array
     data: Float32Array
     """Values divided by their feature's root mean square."""
-    t: Float32Array
+    t: Float64Array
     """Shape (n_rows,): targets as given, or -1 and +1; NaN where there is none."""
 
 
@@ -62,8 +62,8 @@ class Step(NamedTuple):
     l2_factors: np.float32
     adagrad: bool
     logistic: bool
-    center: np.float32
-    inverse_scale: np.float32
+    center: np.float64
+    inverse_scale: np.float64
     """Of the target, for the squared loss."""
 
 
@@ -71,8 +71,8 @@ class Step(NamedTuple):
 def slope_of(f, t, step):
     """Derivative of the loss with respect to f."""
     if not step.logistic:
-        return f - (t - step.center) * step.inverse_scale
-    e = exp32(-abs(f))
+        return f - np.float32((t - step.center) * step.inverse_scale)
+    e, t = exp32(-abs(f)), np.float32(t)
     # 1 / (1 + exp(t f)), from exp(-|f|) <= 1
     return -t * (e if t * f > _ZERO else _ONE) / (_ONE + e)
 
@@ -96,7 +96,7 @@ def sum_of_losses(scores, t, step):
             continue
         f = np.float64(scores[i])
         if not step.logistic:
-            e = f - (np.float64(t[i]) - step.center) * step.inverse_scale
+            e = f - (t[i] - step.center) * step.inverse_scale
             total += e * e / 2
             continue
         total += max(-t[i] * f, 0.0)
@@ -157,14 +157,14 @@ def fm_visit(tile, order, rest, block, bias, step):
 
     Returns
     -------
-    Sum of the losses of the rows in ``order``, just before their steps.
+    Sum of the losses of the rows in ``order``, and the ridge their entries bring, just before their steps.
     """
     # i=row, j=feature, k=factor, e=entry
     K = block.V.shape[1]
     a, eta = np.empty(K, np.float32), step.eta
     inverse_k, inverse_eta = _ONE / np.float32(max(K, 1)), _ONE / eta
     far = block.V.size > IN_CACHE
-    scores, targets = np.empty((2, len(order)), np.float32)
+    scores, targets, ridge = np.empty(len(order), np.float32), np.empty(len(order)), 0.0
     for ii in range(len(order)):
         i = np.intp(order[ii])
         if ii + 1 < len(order):
@@ -172,13 +172,16 @@ def fm_visit(tile, order, rest, block, bias, step):
         t = targets[ii] = tile.t[i]
         if t != t:
             continue
-        linear, q, aa = rest[i, K], rest[i, K + 1], _ZERO
+        linear, q, aa, brought = rest[i, K], rest[i, K + 1], _ZERO, _ZERO
         for k in range(K):
             a[k] = rest[i, k]
         for e in range(tile.indptr[i], tile.indptr[i + 1]):
             j, x = np.intp(tile.indices[e]), tile.data[e]
-            linear += x * block.w[j]
-            q += x * x * add_row(a, x, block.V, j)
+            w, vv = block.w[j], add_row(a, x, block.V, j)
+            linear += x * w
+            q += x * x * vv
+            brought += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
+        ridge += brought
         for k in range(K):
             aa += a[k] * a[k]
         f = scores[ii] = bias[0] + linear + _HALF * (aa - q)
@@ -201,7 +204,7 @@ def fm_visit(tile, order, rest, block, bias, step):
             if step.adagrad:
                 block.h[j, 0] += g_w * g_w
                 block.h[j, 1] += square * inverse_k
-    return sum_of_losses(scores, targets, step)
+    return sum_of_losses(scores, targets, step), ridge / 2
 
 
 @jit
@@ -229,6 +232,8 @@ def fm_slopes(sums, w0, t, slopes, step):
 def fm_columns(tile, block, sums, slopes, gradient, step):
     """DS-FACTO's step: the tile's features against their gradient over its rows, given the rows' sums and slopes.
 
+    Plain steps take the mean over the tile's rows; AdaGrad's scale themselves.
+
     gradient : float32, shape (n, K), zeros; left as it was found.
     """
     # i=row, j=feature, k=factor, e=entry
@@ -253,9 +258,11 @@ def fm_columns(tile, block, sums, slopes, gradient, step):
         for k in range(K):
             gradient[j, k] += ridge * block.V[j, k]
             square += gradient[j, k] * gradient[j, k]
-        block.h[j, 0] += g_w * g_w
-        block.h[j, 1] += square * inverse_k
-        step_w, step_v = step.eta / np.sqrt(block.h[j, 0]), step.eta / np.sqrt(block.h[j, 1])
+        step_w = step_v = step.eta / np.float32(len(tile.t))
+        if step.adagrad:
+            block.h[j, 0] += g_w * g_w
+            block.h[j, 1] += square * inverse_k
+            step_w, step_v = step.eta / np.sqrt(block.h[j, 0]), step.eta / np.sqrt(block.h[j, 1])
         block.w[j] -= step_w * g_w
         for k in range(K):
             block.V[j, k] -= step_v * gradient[j, k]

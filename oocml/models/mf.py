@@ -8,13 +8,13 @@ deviation of the training's ratings. The objective is the mean over ratings of
 so every row and column is shrunk in proportion to its ratings (the count-weighted ridge); without ``weighted_l2`` it's
 [ sum e^2 + l2 (sum U^2 + sum V^2) + ... ] / 2 over the number of ratings. A visit changes its row block and its column
 block alone: tiles that share neither may be visited at once (DSGD: Gemulla et al. 2011; NOMAD: Yun et al. 2014), and
-no epoch needs to wait for another. Kernels: ``kernels.mf``; steps: ``mf_steps``.
+no epoch needs to wait for another. Kernels: ``kernels.mf``; steps: ``step_sizes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,10 @@ from oocml.errors import InputError, UsageError
 from oocml.kernels.mf import Side, Step, mf_column_ridge, mf_measure, mf_moments, mf_visit
 from oocml.kernels.noise import fill_noise, visiting_order
 from oocml.models.mf_scoring import MfScoring
-from oocml.models.mf_steps import BOLD_DOWN, BOLD_UP, RATES, first_rate, learning_rates, ridge
+from oocml.models.mf_steps import RATES, first_rate, ridge
 from oocml.models.protocol import (
     Array,
     Epoch,
-    Epochs,
     Final,
     Kernel,
     Parts,
@@ -39,6 +38,7 @@ from oocml.models.protocol import (
     Visit,
     derive_seed,
 )
+from oocml.models.step_sizes import epochs
 from oocml.types import Bounds, Csr, Panel
 
 HUGE = 3e38
@@ -243,16 +243,14 @@ class MF:
         yield self.settle_pass(center, scale)
         number = 0
         for n_epochs in segments:
-            pass_ = self.visit_pass(problem, center, scale)
-            if problem.settings["step"] == "bold_driver":
-                number += yield from bold_driver(problem, pass_, number, n_epochs)
-            else:
-                rates = learning_rates(problem, n_epochs)
-
-                def ends(n: int, parts: Parts, first: int = number + 1, rates: Any = rates) -> Epoch:
-                    return epoch_of(problem, first + n, parts, rates[n], scale)
-
-                number += len((yield Epochs(pass_, tuple({"eta": rate} for rate in rates), ends)))
+            number += yield from epochs(
+                self.visit_pass(problem, center, scale),
+                problem.settings["step"],
+                first_rate(problem),
+                number,
+                n_epochs,
+                partial(epoch_of, problem, scale),
+            )
             measured = yield self.measure_pass(problem, center, scale)
             yield Final(mean_objective(problem, measured), extra={"rmse": rmse_of(problem, measured, scale)})
 
@@ -311,19 +309,6 @@ def rmse_of(problem: Problem, parts: Parts, scale: float) -> float:
     return float(scale * np.sqrt(2 * float(parts["loss"]) / problem.nnz))
 
 
-def epoch_of(problem: Problem, number: int, parts: Parts, rate: float, scale: float) -> Epoch:
+def epoch_of(problem: Problem, scale: float, number: int, parts: Parts, rate: float) -> Epoch:
     extra = {"rmse": rmse_of(problem, parts, scale), "learning_rate": rate}
     return Epoch(number, mean_objective(problem, parts), extra=extra)
-
-
-def bold_driver(problem: Problem, pass_: Pass, number: int, n_epochs: int) -> Generator[Any, Any, int]:
-    """Epochs whose step depends on the objective of the one before; returns how many were run."""
-    rate, before, scale = first_rate(problem), np.inf, pass_.params["scale"]
-    for epoch in range(n_epochs):
-        parts = yield replace(pass_, params={**pass_.params, "eta": rate})
-        ended = epoch_of(problem, number + epoch + 1, parts, rate, scale)
-        if (yield ended).stop:
-            return epoch + 1
-        rate *= BOLD_UP if ended.objective <= before else BOLD_DOWN
-        before = ended.objective
-    return n_epochs

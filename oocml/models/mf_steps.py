@@ -1,4 +1,4 @@
-"""Defaults of matrix factorization that depend on the data, and its step sizes."""
+"""Defaults of matrix factorization that depend on the data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ RATES: Mapping[str, float] = {
     "constant": 0.02,
 }
 """Kinds of steps, with the default ``learning_rate`` of each."""
-NOMAD_DECAY = 0.05
-BOLD_UP, BOLD_DOWN = 1.05, 0.5
-"""What the bold driver multiplies its step by after an epoch that lowered, or raised, the objective."""
 L2_RANGE = (0.03, 0.09)
 FEW_RATINGS = 100.0
 """Ratings per row or column, whichever has fewer of them, from which on less and less ridge is needed."""
@@ -27,22 +24,6 @@ FEW_RATINGS = 100.0
 def first_rate(problem: Problem) -> float:
     rate = problem.settings["learning_rate"]
     return RATES[problem.settings["step"]] if rate is None else float(rate)
-
-
-def learning_rates(problem: Problem, n_epochs: int) -> list[float]:
-    """The step of each epoch of a segment (of the bold driver: of the first, every time).
-
-    nomad is that of Yun et al. 2014: 1.5 a / (1 + b t^1.5) with t counted from 1.
-    """
-    first, t = first_rate(problem), np.arange(n_epochs, dtype=np.float64)
-    shape = {
-        "adagrad": 1 - t / max(n_epochs, 1),
-        "nomad": 1.5 / (1 + NOMAD_DECAY * (t + 1) ** 1.5),
-        "bold_driver": np.ones(n_epochs),
-        "inverse_sqrt": (t + 1) ** -0.5,
-        "constant": np.ones(n_epochs),
-    }[problem.settings["step"]]
-    return [float(rate) for rate in first * shape]
 
 
 def ridge(problem: Problem) -> float:

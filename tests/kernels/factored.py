@@ -25,12 +25,12 @@ def problem(seed=0, n_rows=9, n_cols=6, n_factors=5, logistic=True, density=0.6)
         rng.uniform(1, 3, (n_cols, 2)).astype(np.float32),
         rng.uniform(0.5, 2, n_cols).astype(np.float32),
     )
-    return X.astype(np.float64), TargetRows(*csr_of(X), t.astype(np.float32)), block
+    return X.astype(np.float64), TargetRows(*csr_of(X), t), block
 
 
 def step_of(eta=0.1, l2_linear=0.2, l2_factors=0.3, adagrad=True, logistic=True):
     rates = (np.float32(value) for value in (eta, l2_linear, l2_factors))
-    return Step(*rates, adagrad, logistic, np.float32(3), np.float32(0.5))
+    return Step(*rates, adagrad, logistic, 3.0, 0.5)
 
 
 def sums_of(X, V, w):
@@ -49,7 +49,7 @@ def machine(X, V, w, w0):
 def losses(f, t, step):
     if step.logistic:
         return np.logaddexp(0, -t * f)
-    return (f - (t - step.center) * np.float64(step.inverse_scale)) ** 2 / 2
+    return (f - (t - step.center) * step.inverse_scale) ** 2 / 2
 
 
 def ridge_of(X, V, w, share, step):
@@ -60,13 +60,13 @@ def ridge_of(X, V, w, share, step):
 def slope_in_numpy(f, t, step):
     if step.logistic:
         return -t / (1 + np.exp(t * f))
-    return f - (t - step.center) * np.float64(step.inverse_scale)
+    return f - (t - step.center) * step.inverse_scale
 
 
 def visit_in_numpy(X, t, order, rest, block, bias, step):
-    """The visit as its docstring has it, row by row; returns V, w, h, bias and the losses' sum."""
+    """The visit as its docstring has it, row by row; returns V, w, h, bias, and sums of losses and ridge."""
     V, w, h, share = (array.astype(np.float64) for array in block)
-    bias, total, K = bias.astype(np.float64), 0.0, block.V.shape[1]
+    bias, total, ridge, K = bias.astype(np.float64), 0.0, 0.0, block.V.shape[1]
     for i in order:
         if np.isnan(t[i]):
             continue
@@ -74,6 +74,7 @@ def visit_in_numpy(X, t, order, rest, block, bias, step):
         sums = rest[i] + sums_of(x[None], V, w)[0]
         f = bias[0] + sums[K] + (sums[:K] @ sums[:K] - sums[K + 1]) / 2
         total += losses(f, t[i], step)
+        ridge += ridge_of(x[None], V, w, share, step)
         g = slope_in_numpy(f, t[i], step)
         if len(bias) > 1:
             bias[0] -= step.eta * g / np.sqrt(bias[1])
@@ -87,4 +88,4 @@ def visit_in_numpy(X, t, order, rest, block, bias, step):
             V[j] -= rate[1] * g_v
             if step.adagrad:
                 h[j] += [g_w**2, (g_v**2).sum() / max(K, 1)]
-    return V, w, h, bias, total
+    return V, w, h, bias, (total, ridge)

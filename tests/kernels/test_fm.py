@@ -39,8 +39,8 @@ def test_visit_steps_every_row_with_a_target_in_the_given_order(n_factors, logis
     order = rng.permutation(9).astype(np.int32)
     expected = visit_in_numpy(X, tile.t, order, rest, block, bias, step)
     before = rest.copy()
-    loss = fm_visit(tile, order, rest, block, bias, step)
-    assert loss == pytest.approx(expected[4], rel=1e-5)
+    returned = fm_visit(tile, order, rest, block, bias, step)
+    assert returned == pytest.approx(expected[4], rel=1e-5)
     for got, wanted in zip((block.V, block.w, block.h, bias), expected[:4], strict=True):
         if got is not block.h or adagrad:
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
@@ -120,15 +120,16 @@ def test_slopes_and_losses_of_rows(logistic):
 def test_losses_of_extreme_scores_are_finite_and_exact():
     step, rng = step_of(), np.random.default_rng(0)
     scores = np.concatenate([[-1e4, 1e4, 0], 5 * rng.normal(size=3000)]).astype(np.float32)
-    t = np.ones(len(scores), np.float32)
+    t = np.ones(len(scores))
     expected = np.logaddexp(0, -scores.astype(np.float64)).sum()
     assert sum_of_losses(scores, t, step) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("adagrad", [True, False])
 @pytest.mark.parametrize("logistic", [True, False])
-def test_columns_step_against_their_gradient_over_all_rows(logistic):
+def test_columns_step_against_their_gradient_over_all_rows(logistic, adagrad):
     X, tile, block = problem(logistic=logistic, n_factors=4)
-    step, start = step_of(eta=0.01, logistic=logistic), doubled(block)
+    step, start = step_of(eta=0.01, logistic=logistic, adagrad=adagrad), doubled(block)
     sums = sums_of(X, start.V, start.w).astype(np.float32)
     slopes = np.empty(9, np.float32)
     fm_slopes(sums, np.float32(0.5), tile.t, slopes, step)
@@ -152,7 +153,7 @@ def test_columns_step_against_their_gradient_over_all_rows(logistic):
                 was[place] -= shift
             slope[place] = (values[0] - values[1]) / 2e-5
         squares = (slope**2).reshape(6, -1).mean(axis=1)
-        rate = 0.01 / np.sqrt(start.h[:, column] + squares)
+        rate = 0.01 / np.sqrt(start.h[:, column] + squares) if adagrad else np.full(6, 0.01 / 9)
         expected = was - (rate if slope.ndim == 1 else rate[:, None]) * slope
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert not gradient.any()

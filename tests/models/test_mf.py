@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 
 from oocml.errors import InputError, UsageError
 from oocml.models.mf import MF
-from oocml.models.mf_steps import RATES, learning_rates, ridge
+from oocml.models.mf_steps import RATES, ridge
 from oocml.models.protocol import Epochs
 from tests.models.tiled import begin, csr
 
@@ -197,17 +197,6 @@ def test_epochs_whose_steps_are_known_need_no_barrier():
     assert isinstance(item, Epochs)
     assert [params["eta"] for params in item.params] == pytest.approx([0.1, 0.1 * 2 / 3, 0.1 / 3])
     assert not item.pass_.ahead
-
-
-def test_rates_of_the_schedules():
-    R, known = planted()
-
-    def rates(step, **more):
-        return np.array(learning_rates(training(R, known, step=step, **more).problem, 3))
-
-    np.testing.assert_allclose(rates("constant", learning_rate=0.4), 0.4)
-    np.testing.assert_allclose(rates("inverse_sqrt"), 0.05 / np.sqrt([1, 2, 3]))
-    np.testing.assert_allclose(rates("nomad"), 1.5 * 0.012 / (1 + 0.05 * np.array([1, 2, 3]) ** 1.5))
 
 
 def test_default_ridge_falls_with_the_ratings_per_row_or_column():
