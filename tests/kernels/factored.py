@@ -82,8 +82,8 @@ def visit_in_numpy(X, t, order, rest, block, bias, step):
         for j in np.flatnonzero(x):
             rate = step.eta / np.sqrt(h[j]) if step.adagrad else np.full(2, step.eta)
             g_w = g * x[j] + min(share[j] * step.l2_linear, 1 / rate[0]) * w[j]
-            ridge = min(share[j] * step.l2_factors, 1 / rate[1])
-            g_v = g * x[j] * (sums[:K] - x[j] * V[j]) + ridge * V[j]
+            pull = min(share[j] * step.l2_factors, 1 / rate[1])
+            g_v = g * x[j] * (sums[:K] - x[j] * V[j]) + pull * V[j]
             w[j] -= rate[0] * g_w
             V[j] -= rate[1] * g_v
             if step.adagrad:
