@@ -52,6 +52,9 @@ class TaskBlocks:
         return block
 
     def _keep(self, name: str, index: int, stamp: int, block: Array) -> bool:
+        kinds = self.message.setup.cached_kinds
+        if self.context.model.tiles and self.context.specs[name].kind not in kinds:
+            return False
         return self.context.block_cache.put((name, index), block, block.nbytes, stamp)
 
     def done_with(self, name: str, index: int, block: Array) -> None:

@@ -98,6 +98,7 @@ class Dispatcher:
             [footprint(works[0].pass_, task, layout, specs) for task in in_order],
             n_epochs=len(works),
             done=keys,
+            home=self.setup.home,
             seed=derive_seed(self.journal.problem.seed, works[0].number),
         )
         self.journal.merge_shared(

@@ -72,6 +72,8 @@ class Driver:
             driver=uuid.uuid4().hex,
             panel_cache_bytes=plan.panel_cache_bytes,
             block_cache_bytes=plan.block_cache_bytes,
+            cached_kinds=plan.residency.kinds,
+            home=plan.residency.home,
             pool_bytes=plan.task_bytes * TASKS_AT_ONCE + plan.block_cache_bytes,
             durable=durable,
         )
@@ -179,6 +181,7 @@ class Driver:
         check_pass(pass_, self.specs, tiles=self.model.tiles)
         work = self._work(pass_)
         self.journal.begin_pass()
+        self._predict(work)
         start = self._begin(work)
         if self.schedule == "async":
             self.dispatcher.freely([work])
@@ -202,6 +205,8 @@ class Driver:
         if self.schedule == "async" and self.validation is None and self._may_overlap(item.pass_):
             left = works[len(ledger.epoch_parts) :]
             self.journal.begin_pass()
+            for work in left:
+                self._predict(work)
             start = self._begin(left[0])
 
             def ended(work: Work) -> None:
@@ -216,6 +221,7 @@ class Driver:
                 if ledger.epoch_parts and ledger.epoch_parts[-1]["stop"]:
                     break
                 self.journal.begin_pass()
+                self._predict(work)
                 start = self._begin(work)
                 if self.schedule == "async":
                     self.dispatcher.freely([work])
@@ -227,9 +233,8 @@ class Driver:
     def _may_overlap(self, pass_: Pass) -> bool:
         """Whether an epoch of a pass may begin before the one before it has ended."""
         kernel = self.model.kernels[pass_.kernel]
-        whole = kernel.begin, kernel.end_sweep, kernel.settled
         anew = set(pass_.writes) - set(pass_.reads)
-        return pass_.sweeps == 1 and not pass_.ahead and not anew and not any(whole)
+        return not (pass_.ahead or pass_.scratch or anew or kernel.begin) and pass_.sweeps == 1
 
     def _end_repeat(self, item: Epochs, work: Work, start: float) -> None:
         epoch = item.ends(work.repeat, self.journal.reduce(work.keys))
@@ -240,10 +245,7 @@ class Driver:
 
     def _begin(self, work: Work) -> float:
         """Tell of a pass that begins; returns when it did."""
-        n_done = sum(key in self.journal.ledger.done for key in work.keys)
-        if not n_done:
-            self._predict(work.pass_)
-        left = work.n_tasks - n_done
+        left = sum(key not in self.journal.ledger.done for key in work.keys)
         self._emit(events.PassStarted(work.number + 1, work.pass_.name, work.epoch, left))
         return time.perf_counter()
 
@@ -251,20 +253,21 @@ class Driver:
         seconds = time.perf_counter() - start
         self._emit(events.PassDone(work.number + 1, work.pass_.name, work.epoch, work.n_tasks, seconds))
 
-    def _predict(self, pass_: Pass) -> None:
+    def _predict(self, work: Work) -> None:
         """Add what the plan expects of a pass to the totals, for `report` to hold against what is measured."""
-        plan = self.plan
+        if any(key in self.journal.ledger.done for key in work.keys):
+            return  # that was done when it began
+        pass_, plan = work.pass_, self.plan
         initial = frozenset(name for name, stamps in self.journal.ledger.stamps.items() if not stamps.any())
         cost = pass_cost(pass_, self.sizes, initial)
         cached = min(plan.panel_cache_bytes, plan.data_bytes)
         read = cost.data_scans * (plan.data_bytes - cached)
         if cost.data_scans:
             # each worker fills its cache in the first pass with a task for it
-            reached = max(1, min(plan.workers, cost.n_tasks))
+            reached = 1 if self.model.tiles else max(1, min(plan.workers, cost.n_tasks))
             read += cached * max(0, reached - self._warm_workers)
             self._warm_workers = max(self._warm_workers, reached)
-        if plan.block_cache_bytes < plan.model_bytes:
-            read += cost.state_read_bytes
+        read += plan.residency.read_bytes(cost)
         self.journal.add(planned_read_bytes=read, planned_write_bytes=cost.write_bytes)
 
     def _end_epoch(self, epoch: Epoch, keep: Callable[[bool], None]) -> bool:

@@ -154,7 +154,8 @@ class OnDask:
 
     def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         task = message.task
-        where = ("q", task.cols[0]) if task.cols else ("p", task.rows[0])
+        by_column = bool(task.cols) and (message.setup.home == "col" or not task.rows)
+        where = ("q", task.cols[0]) if by_column else ("p", task.rows[0])
         self._send(message, self._place(where) if worker is None else worker)
 
     def free(self) -> list[str]:

@@ -30,6 +30,10 @@ class WorkerSetup(NamedTuple):
     """Differs from driver to driver: tasks that outlive theirs share no memory with those of the next one."""
     panel_cache_bytes: int
     block_cache_bytes: int
+    cached_kinds: tuple[str, ...]
+    """Kinds of state that models of tiles keep in memory."""
+    home: str
+    """"col" or "row": tasks go to the worker that last had their column block, or their row block."""
     pool_bytes: int
     durable: bool
 

@@ -122,6 +122,8 @@ class Pass:
 class Epochs:
     """A "tiles" pass repeated, an epoch each: nothing waits at their ends unless the schedule or validation does.
 
+    Without barriers a column block that ends an epoch (`Kernel.end_sweep`) may have begun the next one on some rows.
+
     The program receives a list with the reduced parts of every epoch that was run (fewer than asked for if early
     stopping ended the training). The driver makes the `Epoch`s itself, with ``ends``.
     """

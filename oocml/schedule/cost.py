@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,11 +65,15 @@ class PassCost(NamedTuple):
     n_tasks: int
     task_bytes: int
     """Memory of the largest task: resident blocks, streamed blocks, scratch."""
-    state_read_bytes: int
-    """If no block were still at its initial value and nothing were cached."""
+    reads: Mapping[str, int]
+    """State read by kind, in bytes, if nothing were cached; blocks at their initial value cost nothing."""
     write_bytes: int
     data_scans: int
-    """How often all panels are read."""
+    """How often all panels, or all tiles, are read."""
+
+    @property
+    def state_read_bytes(self) -> int:
+        return sum(self.reads.values())
 
 
 class Sizes:
@@ -127,19 +132,20 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
     """
     layout = sizes.layout
     n_tasks, _ = _repeats(pass_, layout)
-    read = write = 0
+    reads: Counter[str] = Counter()
+    write = 0
     if pass_.ahead:
-        n_tasks, read, write = _traffic_ahead(pass_, sizes, initial)
+        n_tasks, reads, write = _traffic_ahead(pass_, sizes, initial)
     else:
         for name in {*pass_.reads, *pass_.writes}:
             loads, stores = _traffic(pass_, sizes, name, name in initial)
-            read += sizes.stored_bytes(name) * loads
+            reads[sizes.specs[name].kind] += sizes.stored_bytes(name) * loads
             write += sizes.stored_bytes(name) * stores
     scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
     if sizes.tiles:  # a tile is read when its row block is seen, and when it is seen ahead
         scans = (1 + pass_.ahead) * pass_.data if pass_.over == "tiles" else 0
-        read += sizes.label_bytes() * (pass_.over == "rows" and pass_.data)
-    return PassCost(n_tasks, sizes.task_bytes(pass_), read, write, scans)
+        reads["labels"] += sizes.label_bytes() * (pass_.over == "rows" and pass_.data)
+    return PassCost(n_tasks, sizes.task_bytes(pass_), reads, write, scans)
 
 
 def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
@@ -160,28 +166,30 @@ def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, 
     return n_tasks + n_sub_epochs - anew * (n_tasks // n_sub_epochs + 1), n_sub_epochs
 
 
-def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[int, int, int]:
-    """(tasks, bytes read, bytes written) of a pass that sees rows ahead, by going through its tasks."""
+def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[int, Counter[str], int]:
+    """(tasks, bytes read by kind, bytes written) of a pass that sees rows ahead, by going through its tasks."""
     layout, specs = sizes.layout, sizes.specs
     strata = sub_epochs(pass_, layout, specs, seed=0)
     there = {name for name in pass_.reads if name not in initial}
     written: set[tuple[str, int]] = set()
-    n_tasks = read = write = 0
+    reads: Counter[str] = Counter()
+    n_tasks = write = 0
     for stratum in strata:
         n_tasks += len(stratum)
         for name in dict.fromkeys((*pass_.reads, *pass_.writes)):
             block = sizes.stored_bytes(name) / n_blocks(specs[name], layout)
             for task in stratum:
                 for index in blocks_of(specs[name], task, layout, all_stripes=False):
-                    read += block * (name in there or (name, index) in written)
+                    reads[specs[name].kind] += block * (name in there or (name, index) in written)
                     own = name in pass_.consumes and index // layout.n_stripes in task.rows
                     if name in pass_.writes and not own and not specs[name].merge:
                         write += block
                         written.add((name, index))
             if specs[name].merge and name in pass_.writes:
-                read, write = read + block, write + block
+                reads["shared"] += block
+                write += block
                 written.add((name, 0))
-    return n_tasks, int(read), int(write)
+    return n_tasks, Counter({kind: int(n_bytes) for kind, n_bytes in reads.items()}), int(write)
 
 
 def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:

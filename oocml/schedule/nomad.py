@@ -15,8 +15,8 @@ import numpy as np
 
 from oocml.schedule.tasks import Block, Footprint, Task, prerequisites
 
-RECENT = 2
-"""Dispatches of a worker whose blocks it is taken to hold still."""
+AWAY = 1.5
+"""Epochs that a worker rather goes ahead with blocks of its own than take one whose home is with another."""
 
 
 class Dispatch(NamedTuple):
@@ -40,11 +40,14 @@ class Nomad:
         How often the pass is repeated. A task of an epoch needs the same task of the epoch before, nothing else.
     done
         Dispatches that were committed before, as (epoch, index).
+    home
+        "col" or "row": the side of a task whose block stays in the memory of the worker that had it last.
     seed
         Breaks ties.
 
-    A worker that asks gets, of all tasks that conflict with none in flight: one of the earliest epoch; of those, one
-    whose column block (or else row block) it worked on last; then one whose column block is least advanced.
+    A worker that asks gets, of all tasks that conflict with none in flight, one of the earliest epoch, but sooner one
+    of the next epoch with a block of its own than one with a block of another worker; then one with the block that
+    it had last; then one whose column block is least advanced.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Nomad:
         *,
         n_epochs: int = 1,
         done: Iterable[tuple[int, int]] = (),
+        home: str = "col",
         seed: int = 0,
     ) -> None:
         self.n_epochs = n_epochs
@@ -72,7 +76,9 @@ class Nomad:
         self._in_flight: dict[int, Dispatch] = {}
         self._reading: Counter[Block] = Counter()
         self._writing: Counter[Block] = Counter()
-        self._recent: dict[str, list[Task]] = {}
+        self._homes = [task.cols[:1] if home == "col" else (task.rows or task.ahead)[:1] for task in tasks]
+        self._owner: dict[tuple[int, ...], str] = {}
+        self._last: dict[str, tuple[int, ...]] = {}
         for epoch, index in sorted(done):
             self._started[epoch, self._tasks[index].cols] += 1
             self._advance(epoch, index)
@@ -86,17 +92,14 @@ class Nomad:
 
     def take(self, worker: str) -> Dispatch | None:
         """The next dispatch for a worker with room, or None if none is legal now."""
-        recent = self._recent.get(worker, [])
-        held_cols = {task.cols for task in recent if task.cols}
-        held_rows = {p for task in recent for p in task.rows}
-        best: tuple[tuple[int, ...], int] | None = None
+        best: tuple[tuple[float, ...], int] | None = None
         for index, task in enumerate(self._tasks):
-            epoch = self._next[index]
+            epoch, block = self._next[index], self._homes[index]
             if epoch == self.n_epochs or (best is not None and epoch > best[0][0]):
                 continue
             key = (
-                epoch,
-                -2 * (task.cols in held_cols) - any(p in held_rows for p in task.rows),
+                epoch + AWAY * (self._owner.get(block, worker) != worker),
+                block != self._last.get(worker),
                 self._started[epoch, task.cols],
                 self._tie[index],
             )
@@ -131,7 +134,8 @@ class Nomad:
         self._in_flight[index] = dispatch
         self._reading.update(self._footprints[index].reads)
         self._writing.update(self._footprints[index].writes)
-        self._recent[worker] = [task, *self._recent.get(worker, [])][:RECENT]
+        self._last[worker] = self._homes[index]
+        self._owner[self._homes[index]] = worker
         return dispatch
 
     def commit(self, dispatch: Dispatch) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost
+from oocml.schedule.cost import PanelSizes, Sizes, panels_bytes, pass_cost
 from oocml.schedule.layout import Layout, even_bounds, group_bounds
+from oocml.schedule.residency import Residency, choose_residency
 from oocml.schedule.tile_layout import choose_tile_layout
 
 MIB = 2**20
@@ -34,6 +35,7 @@ SMALL_DATA_SHARE = 0.15
 PREPARED_SHARE = 1.15
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
+KINDS = ("row", "col", "cell", "shared")
 UPDATES_PER_S = 1.5e9
 """A cautious kernel rate, used only to size tasks."""
 MIN_TASK_S, MAX_TASK_S = 0.1, 1800.0
@@ -68,6 +70,8 @@ class Plan:
     data_bytes: int
     disk_bytes: int
     """What the run may take on disk at its peak: all state at two stamps."""
+    residency: Residency
+    """What stays in memory from task to task."""
     disk_free_bytes: int | None = None
     """Free where the plan was made, if someone looked."""
 
@@ -84,7 +88,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of ``oocml plan --json``."""
-        values = {name: value for name, value in asdict(self).items() if name != "layout"}
+        values = {k: v for k, v in asdict(self).items() if k not in ("layout", "residency")}
         layout = self.layout
         return {
             **values,
@@ -94,7 +98,7 @@ class Plan:
             "n_segments": layout.n_segments,
             "fits": self.advice is None,
             "advice": self.advice,
-            "traversal": "columns resident, rows streamed",
+            "traversal": self.residency.traversal,
         }
 
 
@@ -153,9 +157,15 @@ def make_plan(
     prepared = int(data_bytes * PREPARED_SHARE)
     if model.tiles:
         data_bytes, prepared = sizes.data_bytes(), sizes.prepared_bytes()
-    panel_cache = min(int(spare * CACHE_SHARE), prepared)
-    block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
     epoch = [pass_cost(pass_, sizes) for pass_ in model.epoch_passes(problem)]
+    if model.tiles:  # state is read once a task, a tile once an epoch
+        residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), n)
+        panel_cache = min(int((spare - residency.cache_bytes) * CACHE_SHARE), prepared)
+    else:
+        panel_cache = min(int(spare * CACHE_SHARE), prepared)
+        block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
+        residency = Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
+    block_cache = residency.cache_bytes
     return Plan(
         layout=layout,
         memory=memory,
@@ -167,8 +177,9 @@ def make_plan(
         bytes_per_worker=need + panel_cache + block_cache,
         bytes_total=base + n * (need + panel_cache + block_cache),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
+        residency=residency,
         read_bytes_per_epoch=sum(
-            read_bytes(cost, panel_cache, block_cache, data_bytes, model_bytes) for cost in epoch
+            cost.data_scans * max(0, data_bytes - panel_cache) + residency.read_bytes(cost) for cost in epoch
         ),
         write_bytes_per_epoch=sum(cost.write_bytes for cost in epoch),
         model_bytes=model_bytes,
@@ -230,12 +241,6 @@ def _affordable_layout(
         f"the smallest task needs {_mib(need)}, two run at once, and the processes need {_mib(processes)}, but "
         f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more, or use fewer features (min-count, hashing)"
     )
-
-
-def read_bytes(cost: PassCost, panel_cache: int, block_cache: int, data_bytes: int, model_bytes: int) -> int:
-    """Bytes one pass asks of the store once the caches are warm."""
-    data = cost.data_scans * max(0, data_bytes - panel_cache)
-    return data + (0 if block_cache >= model_bytes else cost.state_read_bytes)
 
 
 def choose_layout(

@@ -209,7 +209,10 @@ def _rectangles(
         return [[rectangle(r, s) for r in range(n_segments)] for s in rng.permutation(n_stripes).tolist()]
     if "col" in kinds:
         return [[rectangle(r, s) for s in range(n_stripes)] for r in segment_order]
-    return [[rectangle(r, s) for r in segment_order for s in range(n_stripes)]]
+    # nothing is written, so only homes matter: few tasks at a time, all with different ones, and each finds its own
+    in_order = [rectangle(r, s) for stratum in latin_strata(n_segments, n_stripes, rng) for r, s in stratum]
+    at_once = max(n_segments, n_stripes)
+    return [in_order[i : i + at_once] for i in range(0, len(in_order), at_once)]
 
 
 def latin_strata(n_rows: int, n_cols: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:

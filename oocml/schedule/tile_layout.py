@@ -20,7 +20,8 @@ from oocml.schedule.layout import Layout, even_bounds
 ELEMENTS_PER_S = 1.5e9
 """A cautious kernel rate in numbers of column state touched, to size tasks."""
 DISK_BYTES_PER_S = 1e9
-MIN_TASK_S = 0.1
+MIN_TASK_S = 0.03
+"""Two tasks in flight hide a round trip of 10 ms."""
 PARALLEL = 8
 """Row and column blocks that let four workers with two tasks each work at a time, if tasks are long enough."""
 ROWS_PER_LANE = 8

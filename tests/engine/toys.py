@@ -20,6 +20,7 @@ from oocml.models.registry import load_model
 from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import block_shape, stored_array
 from oocml.schedule.plan import Pins, Plan, make_plan
+from oocml.schedule.residency import Residency
 from oocml.store.ledger import Ledger
 from oocml.store.run import RunStore
 from oocml.types import Csr, Panel
@@ -72,7 +73,9 @@ def begin(
     pins = Pins(row_blocks, col_blocks)
     plan = make_plan(model, problem, PanelSizes.of(dataset), memory=MEMORY, workers=0, pins=pins)
     if not caches:
-        plan = dataclasses.replace(plan, panel_cache_bytes=0, block_cache_bytes=0)
+        plan = dataclasses.replace(
+            plan, panel_cache_bytes=0, block_cache_bytes=0, residency=Residency((), "col", 0)
+        )
     run = begin_run(
         path,
         reference=reference,

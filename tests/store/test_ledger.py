@@ -32,7 +32,8 @@ ledgers = st.builds(
         st.one_of(st.just({"final": True}), st.builds(lambda p: {"pass": "p", "parts": p}, parts)), max_size=3
     ),
     done=st.dictionaries(st.integers(0, 100), parts, max_size=3),
-    merged=st.integers(0, 5),
+    epoch_parts=st.lists(st.builds(lambda p, s: {"parts": p, "stop": s}, parts, st.booleans()), max_size=2),
+    order=st.lists(st.integers(0, 100), max_size=4),
     history=st.lists(st.fixed_dictionaries({"epoch": st.integers(1, 9), "objective": finite}), max_size=3),
     objective=st.none() | finite,
     totals=st.dictionaries(names, finite, max_size=3),

@@ -1,0 +1,64 @@
+"""Traversal: which blocks stay in workers' memory from task to task, chosen by the bytes it saves. Pure arithmetic.
+
+Models of panels keep whatever fits: their column blocks are visited by one worker from the first row to the last.
+Tasks of models of tiles take a row block and a column block; with more than one worker only one of the two can have a
+home, a worker to which all its tasks go. The other side travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from oocml.schedule.cost import PassCost, Sizes
+
+HOME_SLACK = 1.25
+"""The largest share of one worker against the mean one."""
+NAMES = {"col": "columns resident, rows streamed", "row": "rows resident, columns streamed"}
+
+
+class Residency(NamedTuple):
+    kinds: tuple[str, ...]
+    """Kinds of state that stay in memory once they were read or written."""
+    home: str
+    """"col" or "row": the side whose tasks all go to one worker."""
+    cache_bytes: int
+    """Per worker, for these blocks."""
+
+    @property
+    def traversal(self) -> str:
+        """In words."""
+        if {"row", "col"} <= set(self.kinds):
+            return "all state resident"
+        return NAMES[self.kinds[0]] if self.kinds else "rows and columns streamed"
+
+    def read_bytes(self, cost: PassCost) -> int:
+        """State that a pass asks of the store."""
+        return sum(n_bytes for kind, n_bytes in cost.reads.items() if kind not in self.kinds)
+
+
+def choose_residency(epoch: Sequence[PassCost], sizes: Sizes, capacity: int, workers: int) -> Residency:
+    """What stays in memory, for a model of tiles.
+
+    Parameters
+    ----------
+    epoch
+        Costs of the passes of an epoch.
+    capacity
+        Bytes that each worker has to spare.
+    workers
+        At most 1: every block has the same home.
+    """
+    stored = dict.fromkeys(("row", "col", "cell", "shared"), 0)
+    for name, spec in sizes.specs.items():
+        stored[spec.kind] += sizes.stored_bytes(name)
+    saved = {kind: sum(cost.reads.get(kind, 0) for cost in epoch) for kind in stored}
+    everything = sum(stored.values())
+    if workers <= 1 and everything <= capacity:
+        return Residency(tuple(stored), "col", everything)
+    share = 1 if workers <= 1 else HOME_SLACK / workers
+    fitting = [kind for kind in ("col", "row") if stored[kind] * share <= capacity and saved[kind]]
+    if not fitting:
+        return Residency((), "col" if saved["col"] >= saved["row"] else "row", 0)
+    best = max(fitting, key=lambda kind: saved[kind])
+    return Residency((best,), best, int(stored[best] * share) + 1)
