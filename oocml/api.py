@@ -19,7 +19,8 @@ from oocml.models.registry import load_model
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import Layout
-from oocml.schedule.plan import Pins, Plan
+from oocml.schedule.panel_layout import Pins
+from oocml.schedule.plan import Plan
 from oocml.store.run import RunStore, check_place
 from oocml.training import (
     Session,

@@ -9,14 +9,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import PanelSizes, Sizes, panels_bytes, pass_cost
-from oocml.schedule.layout import Layout, even_bounds, group_bounds
+from oocml.schedule.layout import Layout
+from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
-from oocml.schedule.tile_layout import choose_tile_layout
+from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements
 
 MIB = 2**20
 DRIVER_BYTES = 205 * MIB
@@ -36,12 +35,6 @@ PREPARED_SHARE = 1.15
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
 KINDS = ("row", "col", "cell", "shared")
-UPDATES_PER_S = 1.5e9
-"""A cautious kernel rate, used only to size tasks."""
-MIN_TASK_S, MAX_TASK_S = 0.1, 1800.0
-PARALLEL_STRIPES = 4
-MIN_STRIPE_COLS = 32
-ROW_BLOCK_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True)
@@ -70,6 +63,8 @@ class Plan:
     data_bytes: int
     disk_bytes: int
     """What the run may take on disk at its peak: all state at two stamps."""
+    seconds_per_epoch: float
+    """A cautious guess: kernels at 1.5 G updates/s per core, the store at 1 GB/s, whichever takes longer."""
     residency: Residency
     """What stays in memory from task to task."""
     disk_free_bytes: int | None = None
@@ -102,14 +97,6 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class Pins:
-    """Block counts fixed by hand, for tests and experiments."""
-
-    row_blocks: int | None = None
-    col_blocks: int | None = None
-
-
 def make_plan(
     model: Model,
     problem: Problem,
@@ -118,7 +105,7 @@ def make_plan(
     memory: int,
     workers: int,
     task_memory: int | None = None,
-    pins: Pins = Pins(),
+    pins: Pins = UNPINNED,
     layout: Layout | None = None,
 ) -> Plan:
     """Choose a layout and predict what training takes; `DoesNotFit` if nothing fits.
@@ -137,7 +124,7 @@ def make_plan(
         layout, task_memory = _affordable_layout(model, problem, panels, memory, task_memory, pins)
     task_memory = task_memory or task_shares(memory, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
-    largest = _largest_task(model, problem, layout)
+    largest = largest_task(model, problem, layout)
     driver, worker = process_bytes(problem, panels)
     base, per_worker = (
         (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
@@ -166,6 +153,11 @@ def make_plan(
         block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
         residency = Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
     block_cache = residency.cache_bytes
+    read_bytes = sum(
+        cost.data_scans * max(0, data_bytes - panel_cache) + residency.read_bytes(cost) for cost in epoch
+    )
+    write_bytes = sum(cost.write_bytes for cost in epoch)
+    moved_bytes = read_bytes + write_bytes
     return Plan(
         layout=layout,
         memory=memory,
@@ -177,15 +169,19 @@ def make_plan(
         bytes_per_worker=need + panel_cache + block_cache,
         bytes_total=base + n * (need + panel_cache + block_cache),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
+        seconds_per_epoch=max(_updates(model, problem) / UPDATES_PER_S / n, moved_bytes / DISK_BYTES_PER_S),
         residency=residency,
-        read_bytes_per_epoch=sum(
-            cost.data_scans * max(0, data_bytes - panel_cache) + residency.read_bytes(cost) for cost in epoch
-        ),
-        write_bytes_per_epoch=sum(cost.write_bytes for cost in epoch),
+        read_bytes_per_epoch=read_bytes,
+        write_bytes_per_epoch=write_bytes,
         model_bytes=model_bytes,
         data_bytes=data_bytes,
         disk_bytes=2 * model_bytes,
     )
+
+
+def _updates(model: Model, problem: Problem) -> float:
+    """Elementary updates of an epoch."""
+    return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
 
 
 def process_bytes(problem: Problem, panels: PanelSizes) -> tuple[int, int]:
@@ -244,108 +240,20 @@ def _affordable_layout(
 
 
 def choose_layout(
-    model: Model, problem: Problem, panels: PanelSizes, task_memory: int, pins: Pins = Pins()
+    model: Model, problem: Problem, panels: PanelSizes, task_memory: int, pins: Pins = UNPINNED
 ) -> tuple[Layout, int]:
-    """Cut rows, columns and tasks so that the largest task takes at most ``task_memory``, if that can be.
-
-    Returns the layout and the bytes of its largest task, which exceed ``task_memory`` where even the narrowest
-    stripes do.
-    """
-    if model.tiles:
-        return choose_tile_layout(
-            model,
-            problem,
-            panels,
-            task_memory,
-            row_blocks=pins.row_blocks,
-            col_blocks=pins.col_blocks,
-            memory=task_memory * 2 * TASKS_AT_ONCE,
-        )
-    n_cols = model.n_cols(problem)
-    multiple, widest = model.block_cols
-    if pins.col_blocks:
-        stripes = even_bounds(n_cols, pins.col_blocks)
-        pinned = _layout(model, problem, panels, task_memory, pins, stripes, stripes)
-        return pinned, _largest_task(model, problem, pinned)
-
-    def cut(width: int) -> Layout:
-        # equal widths but for the end: blocks are stored at the width of the widest
-        blocks_per_stripe = math.ceil(width / widest)
-        block = math.ceil(width / blocks_per_stripe / multiple) * multiple
-        cols = (*range(0, n_cols, block), n_cols)
-        stripes = (*cols[:-1:blocks_per_stripe], n_cols)
-        return _layout(model, problem, panels, task_memory, pins, cols, stripes)
-
-    def need(width: int) -> int:
-        return _largest_task(model, problem, cut(width))
-
-    best = parallel_width(problem.nnz, n_cols, multiple)
-    if need(best) <= task_memory:
-        return cut(best), need(best)
-    low, high = 1, math.ceil(best / multiple)  # in units of `multiple`; `high` does not fit
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if need(middle * multiple) <= task_memory else (low, middle)
-    return cut(low * multiple), need(low * multiple)
-
-
-def _largest_task(model: Model, problem: Problem, layout: Layout) -> int:
-    sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
-    return max(sizes.task_bytes(p) for p in (*model.epoch_passes(problem), *model.other_passes(problem)))
-
-
-def parallel_width(nnz: int, n_cols: int, multiple: int) -> int:
-    """Columns per stripe when memory is no matter: several stripes, unless tasks would be too short or narrow."""
-    by_time = int(nnz * n_cols / UPDATES_PER_S / MIN_TASK_S)
-    n = max(1, min(PARALLEL_STRIPES, by_time, n_cols // MIN_STRIPE_COLS))
-    return math.ceil(math.ceil(n_cols / n) / multiple) * multiple
-
-
-def _layout(
-    model: Model,
-    problem: Problem,
-    panels: PanelSizes,
-    task_memory: int,
-    pins: Pins,
-    cols: tuple[int, ...],
-    stripes: tuple[int, ...],
-) -> Layout:
-    n_stripes = len(stripes) - 1
-    stripe_of_col = {bound: i for i, bound in enumerate(cols)}
-    specs = model.state(problem)
-    row_bytes = sum(_bytes_per_row(s.dims, s.dtype) for s in specs if s.kind == "row")
-    cell_bytes = sum(_bytes_per_row(s.dims, s.dtype) for s in specs if s.kind == "cell")
-    n_panels = len(panels.rows)
-    if pins.row_blocks:
-        row_panels = even_bounds(n_panels, pins.row_blocks)
-    else:
-        stacked = row_bytes + cell_bytes * n_stripes
-        limit = min(ROW_BLOCK_BYTES / (row_bytes + cell_bytes + 1), task_memory / 4 / (stacked + 1))
-        row_panels = group_bounds(panels.rows.tolist(), int(limit))
-    first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
-    n_row_blocks = len(row_panels) - 1
-    seconds = problem.nnz * max(np.diff(stripes)) / UPDATES_PER_S
-    n_segments = max(1, min(n_row_blocks, int(seconds / MAX_TASK_S)))
-    kinds = [
-        {s.kind for s in specs if s.name in p.writes}
-        for p in model.epoch_passes(problem)
-        if p.over == "tiles"
-    ]
-    if any({"row", "col"} <= k for k in kinds):  # rows must be cut too, or no two visits could run together
-        n_segments = min(n_row_blocks, max(n_segments, PARALLEL_STRIPES))
-    row_pass_bytes = problem.n_rows * (row_bytes + cell_bytes * n_stripes)
-    return Layout(
-        row_panels=row_panels,
-        row_bounds=tuple(int(first_rows[i]) for i in row_panels),
-        col_bounds=cols,
-        stripe_bounds=tuple(stripe_of_col[bound] for bound in stripes),
-        segment_bounds=even_bounds(n_row_blocks, n_segments),
-        row_task_bounds=even_bounds(n_row_blocks, max(1, math.ceil(row_pass_bytes / (16 * MIB)))),
+    """The layout for the memory of a task, and the bytes of its largest task (more where nothing fits)."""
+    if not model.tiles:
+        return choose_panel_layout(model, problem, panels, task_memory, pins)
+    return choose_tile_layout(
+        model,
+        problem,
+        panels,
+        task_memory,
+        row_blocks=pins.row_blocks,
+        col_blocks=pins.col_blocks,
+        memory=task_memory * 2 * TASKS_AT_ONCE,
     )
-
-
-def _bytes_per_row(dims: tuple[Any, ...], dtype: str) -> int:
-    return math.prod(d for d in dims[1:] if isinstance(d, int)) * np.dtype(dtype).itemsize
 
 
 def _mib(n_bytes: float) -> str:

@@ -110,7 +110,7 @@ def _shapes(
 ) -> Iterator[Shape]:
     n_panels, n_cols = len(panels.rows), model.n_cols(problem)
     ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
-    seconds = _epoch_elements(model, problem) / ELEMENTS_PER_S
+    seconds = epoch_elements(model, problem) / ELEMENTS_PER_S
     side = max(1, min(PARALLEL, int(math.sqrt(seconds / MIN_TASK_S))))
     for rows in [row_blocks] if row_blocks else _rising(1 if ahead else min(side, n_panels), n_panels):
         for cols in [col_blocks] if col_blocks else _rising(min(side, n_cols), min(n_cols, MAX_COLS)):
@@ -140,14 +140,15 @@ def _seconds(model: Model, problem: Problem, shape: Shape, memory: int) -> float
     if rows + cols <= memory / 2:
         moved /= 2  # what is written back is in a cache when it is read again
     at_once = shape.lanes if ahead else min(shape.row_blocks, shape.col_blocks, PARALLEL) / 2
-    computing = _epoch_elements(model, problem) / ELEMENTS_PER_S / max(1.0, min(at_once, 4.0))
+    computing = epoch_elements(model, problem) / ELEMENTS_PER_S / max(1.0, min(at_once, 4.0))
     n_tasks = (shape.row_blocks + ahead) * shape.col_blocks
     return (
         max(computing, moved / DISK_BYTES_PER_S) + moved / DISK_BYTES_PER_S / 10 + n_tasks * MIN_TASK_S / 50
     )
 
 
-def _epoch_elements(model: Model, problem: Problem) -> float:
+def epoch_elements(model: Model, problem: Problem) -> float:
+    """Numbers of column state that an epoch touches."""
     per_col = sum(_item_bytes(s, "col") for s in model.state(problem)) / 4
     return float(problem.nnz * per_col)
 

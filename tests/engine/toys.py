@@ -19,7 +19,8 @@ from oocml.engine.start import begin_run, make_problem
 from oocml.models.registry import load_model
 from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import block_shape, stored_array
-from oocml.schedule.plan import Pins, Plan, make_plan
+from oocml.schedule.panel_layout import Pins
+from oocml.schedule.plan import Plan, make_plan
 from oocml.schedule.residency import Residency
 from oocml.store.ledger import Ledger
 from oocml.store.run import RunStore

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
 from oocml.schedule.cost import PanelSizes, Sizes
-from oocml.schedule.plan import MIB, Pins, choose_layout, make_plan
+from oocml.schedule.panel_layout import Pins
+from oocml.schedule.plan import MIB, choose_layout, make_plan
 
 
 class Shapes:
@@ -178,3 +179,14 @@ def test_pins_fix_the_counts_of_blocks(case, pins):
         assume(False)
     assert layout.n_row_blocks == min(pins.row_blocks, len(panels.rows))
     assert layout.n_col_blocks == layout.n_stripes == min(pins.col_blocks, model.n)
+
+
+def test_more_memory_never_reads_and_writes_much_more_of_a_huge_model():
+    huge = Problem(211_000_000, 1_300_000, 16_000_000_000, None, None, None, "number", {}, 0)
+    specs = (StateSpec("W", "col", ("features", "cols"), "float32", "weights"),)
+    model, n_panels = Shapes(33_000, (16, 1024), specs, False), 15_000
+    rows = np.diff(np.arange(n_panels + 1) * huge.n_rows // n_panels)
+    panels = PanelSizes(rows, np.full(n_panels, 12 * huge.nnz // n_panels))
+    plans = [make_plan(model, huge, panels, memory=gib << 30, workers=2) for gib in (4, 8, 16, 32, 64, 128)]
+    moved = [plan.read_bytes_per_epoch + plan.write_bytes_per_epoch for plan in plans]
+    assert all(b < 1.1 * a for a, b in zip(moved, moved[1:], strict=False)), moved

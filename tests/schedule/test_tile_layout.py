@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
-from oocml.schedule.plan import Pins, choose_layout, make_plan
+from oocml.schedule.panel_layout import Pins
+from oocml.schedule.plan import choose_layout, make_plan
 from oocml.schedule.tile_layout import MAX_COLS, ROWS_PER_LANE
 
 MIB = 2**20
