@@ -183,7 +183,11 @@ def test_pins_fix_the_counts_of_blocks(case, pins):
 
 def test_more_memory_never_reads_and_writes_much_more_of_a_huge_model():
     huge = Problem(211_000_000, 1_300_000, 16_000_000_000, None, None, None, "number", {}, 0)
-    specs = (StateSpec("W", "col", ("features", "cols"), "float32", "weights"),)
+    specs = (
+        StateSpec("col", "col", ("features", "cols"), "float32", "weights"),
+        StateSpec("row", "row", ("rows",), "float32", "normaliser"),
+        StateSpec("cell", "cell", ("rows", 2), "float32", "a stripe's part of it"),
+    )
     model, n_panels = Shapes(33_000, (16, 1024), specs, False), 15_000
     rows = np.diff(np.arange(n_panels + 1) * huge.n_rows // n_panels)
     panels = PanelSizes(rows, np.full(n_panels, 12 * huge.nnz // n_panels))
