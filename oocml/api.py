@@ -103,7 +103,7 @@ def train(
     data: DatasetLike,
     out: str | os.PathLike[str],
     *,
-    epochs: int = 10,
+    epochs: int | None = None,
     memory: int | None = None,
     workers: int | None = None,
     schedule: str = "sync",
@@ -124,13 +124,16 @@ def train(
 
     Parameters
     ----------
+    epochs
+        Default: the model's (`oocml.models.protocol.Model.epochs`).
     memory
         Bytes for the whole process tree on one host (default 2 GiB). With ``task_memory`` (default: an eighth) it
         decides the layout, and so the bits of the result; workers never do.
     workers
         Worker processes (default: as many as there are cores and memory for); not for a cluster of your own.
     schedule
-        "sync" on Dask (the running client if there is one), or "serial" in this process.
+        "sync" (DSGD: barriers, the same bits for any number of workers) or "async" (NOMAD: no barriers) on Dask,
+        on the running client if there is one; or "serial" in this process.
     scheduler
         Address of a running Dask cluster; ``memory`` then bounds our share of each of its hosts.
     valid, patience, metric
@@ -145,6 +148,7 @@ def train(
     """
     session = Session(schedule, scheduler, workers, monitors, durable)
     _check_epochs(epochs)
+    epochs = epochs or load_model(model).epochs
     dataset, validation = _dataset(data), None
     problem = make_problem(dataset, load_model(model), settings or {}, seed)
     if valid is not None:
@@ -194,8 +198,7 @@ def resume(
 
     Memory, schedule and durability are those the run was begun with, unless given.
     """
-    if epochs is not None:
-        _check_epochs(epochs)
+    _check_epochs(epochs)
     run = RunStore(path)
     if epochs is None and run.read_ledger().finished:
         return Run(path)
@@ -216,8 +219,8 @@ def resume(
         return drive(run, place, session, more_epochs=epochs)
 
 
-def _check_epochs(epochs: int) -> None:
-    if epochs < 1:
+def _check_epochs(epochs: int | None) -> None:
+    if epochs is not None and epochs < 1:
         raise UsageError(f"epochs is {epochs}; it must be at least 1")
 
 

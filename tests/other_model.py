@@ -74,6 +74,7 @@ class Other:
     """All that the toy leaves out."""
 
     name = "other"
+    epochs = 3
     col_axis = "things"
     block_cols = (1, 2)
     tiles = False

@@ -68,6 +68,7 @@ def fold(v: Visit) -> Mapping[str, Any]:
 
 class TileToy:
     name = "tiletoy"
+    epochs = 3
     col_axis = "features"
     tiles = True
     block_cols = (1, 2**31)

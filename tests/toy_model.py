@@ -53,6 +53,7 @@ class Toy:
     """All four kinds of state, all four kinds of pass."""
 
     name = "toy"
+    epochs = 3
     col_axis = "things"
     block_cols = (1, 1000)
     tiles = False

@@ -98,6 +98,7 @@ class Robust:
     """The declaration that the engine reads."""
 
     name = "robust"
+    epochs = 10
     col_axis = "labels"
     block_cols = (1, 1024)
     tiles = False

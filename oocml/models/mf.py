@@ -137,6 +137,7 @@ class MF:
     """Matrix factorization."""
 
     name = "mf"
+    epochs = 20
     col_axis = "items"
     block_cols = (1, 2**31 - 1)
     tiles = True

@@ -130,6 +130,7 @@ class MLR:
     """Multinomial logistic regression."""
 
     name = "mlr"
+    epochs = 10
     col_axis = "classes"
     block_cols = (16, 1024)
     tiles = False

@@ -262,6 +262,8 @@ class Model(Protocol):
     """A model module's or class's public face."""
 
     name: str
+    epochs: int
+    """Of a training that isn't told how many."""
     col_axis: str
     """What columns are: "classes", "components", "features", ..."""
     tiles: bool

@@ -31,11 +31,15 @@ def load_model(reference: str) -> Model:
     if model is None:
         raise UsageError(f"{module_name} has no {attribute!r}; name the model's class after the colon")
     try:
-        return model()  # type: ignore[no-any-return]
+        made: Model = model()
     except OocmlError:
         raise
     except Exception as error:
         raise InputError(f"the model {reference} cannot be made: {type(error).__name__}: {error}") from error
+    for name in (*Model.__annotations__, "kernels", "program"):
+        if not hasattr(made, name):
+            raise InputError(f"the model {reference} has no {name!r}; docs/own-model.md says what it must declare")
+    return made
 
 
 def _module(name: str) -> ModuleType:

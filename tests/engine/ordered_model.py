@@ -29,6 +29,7 @@ def features(problem: Problem, bounds: Bounds) -> np.ndarray:
 
 class Ordered:
     name = "ordered"
+    epochs = 1
     col_axis = "items"
     block_cols = (1, 1000)
     tiles = True

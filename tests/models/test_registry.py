@@ -42,6 +42,7 @@ def test_what_is_not_there_is_named(reference, kind, words):
         ("1 / 0", InputError, "does not load: ZeroDivisionError"),
         ("class M(", InputError, "does not load: SyntaxError"),
         ("class Other: pass", UsageError, "has no 'M'"),
+        ("class M: name = 'half'", InputError, "has no 'epochs'"),
         (
             "class M:\n def __init__(self): self.nothing",
             InputError,
@@ -62,7 +63,8 @@ def test_faults_of_a_users_model_are_told_as_what_they_are(tmp_path, monkeypatch
 
 
 def test_threads_that_load_a_file_together_find_all_of_it(tmp_path):
-    path = written(tmp_path, "import time\ntime.sleep(0.1)\nclass M: name = 'late'")
+    text = "from oocml.models.mlr import MLR\nimport time\ntime.sleep(0.1)\nclass M(MLR): name = 'late'"
+    path = written(tmp_path, text)
 
     def load(after: float) -> str:
         time.sleep(after)
