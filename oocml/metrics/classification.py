@@ -7,8 +7,6 @@ counts hold only the classes that occurred. A row's truth is a set of classes; a
   counts the best class as the only prediction (the usual F1 for single labels).
 - ``precision_at_k`` divides by k, however few labels a row has. ``ndcg_at_k`` has gain 1 and discount
   1 / log2(rank + 1), and divides by the best possible value.
-- ``psp_at_k`` weighs hits by inverse propensity and divides by the best possible sum over all rows (Jain,
-  Prabhu and Varma 2016).
 - Rows without a label are left out of every mean and counted. A label that training never saw can't be
   predicted: it counts as a miss everywhere except in the log loss, which is then infinite and therefore
   averages only the rows that have one; ``n_unseen`` says how many rows are concerned.
@@ -25,7 +23,7 @@ import numpy.typing as npt
 from oocml.types import Float64Array, Int32Array, Int64Array, LabelSets
 
 LEVELS = (1, 3, 5)
-"""Numbers of best classes that precision, nDCG and PSP look at."""
+"""Numbers of best classes that precision and nDCG look at."""
 DEPTH = max(LEVELS)
 UNLABELLED = np.iinfo(np.int64).min
 """Code of a row without a label."""
@@ -62,10 +60,6 @@ class Classified(NamedTuple):
     """Hits among the k best, summed over rows."""
     ndcg: Float64Array
     """nDCG of the k best, summed over rows."""
-    psp_hits: Float64Array
-    """Inverse propensities of the hits among the k best, summed over rows."""
-    psp_best: Float64Array
-    """The largest sums that the rows' labels allow."""
     loss_sum: float
     n_losses: int
     classes: ClassCounts
@@ -104,7 +98,6 @@ def accumulate(
     top: npt.NDArray[np.integer],
     truth: Truth,
     losses: Float64Array | None = None,
-    inverse_propensity: Float64Array | None = None,
 ) -> Classified:
     """Score one batch of rows.
 
@@ -117,8 +110,6 @@ def accumulate(
         Of the same rows.
     losses : shape (n_rows,), optional
         Log loss of each row, natural log; NaN where it has none. Rows without a label are ignored.
-    inverse_propensity : shape (n_classes,), optional
-        From `inverse_propensities`; psp_at_k needs it.
     """
     size = np.diff(truth.indptr)
     labelled = size > 0
@@ -128,15 +119,12 @@ def accumulate(
     gain = np.zeros(DEPTH)
     gain[: hit.shape[1]] = hit.sum(axis=0)
     losses = np.zeros(0) if losses is None else losses[labelled & ~np.isnan(losses)]
-    psp_hits, psp_best = _psp(best, hit, row, truth, inverse_propensity)
     return Classified(
         n_rows=int(labelled.sum()),
         n_unlabelled=int(size.size - labelled.sum()),
         n_unseen=int(np.unique(row[truth.ids < 0]).size),
         hits=np.cumsum(gain),
         ndcg=_ndcg(hit[labelled], size[labelled]),
-        psp_hits=psp_hits,
-        psp_best=psp_best,
         loss_sum=float(losses.sum(dtype=np.float64)),
         n_losses=int(losses.size),
         classes=_count_classes(best[labelled, 0], hit[labelled, 0], truth.ids),
@@ -152,8 +140,6 @@ def merge(parts: Iterable[Classified]) -> Classified:
         n_unseen=sum(part.n_unseen for part in parts),
         hits=sum((part.hits for part in parts), np.zeros(DEPTH)),
         ndcg=sum((part.ndcg for part in parts), np.zeros(DEPTH)),
-        psp_hits=sum((part.psp_hits for part in parts), np.zeros(DEPTH)),
-        psp_best=sum((part.psp_best for part in parts), np.zeros(DEPTH)),
         loss_sum=float(sum(part.loss_sum for part in parts)),
         n_losses=sum(part.n_losses for part in parts),
         classes=_add_counts([part.classes for part in parts]),
@@ -172,9 +158,6 @@ def scores(total: Classified) -> dict[str, float]:
         result[f"precision_at_{k}"] = float(total.hits[k - 1] / (k * n))
     for k in LEVELS:
         result[f"ndcg_at_{k}"] = float(total.ndcg[k - 1] / n)
-    if total.psp_best[0] > 0:
-        for k in LEVELS:
-            result[f"psp_at_{k}"] = float(total.psp_hits[k - 1] / total.psp_best[k - 1])
     result["log_loss"] = total.loss_sum / total.n_losses if total.n_losses else float("nan")
     return result | {
         "n_rows": total.n_rows,
@@ -194,24 +177,6 @@ def f1_micro(classes: ClassCounts) -> float:
     """F1 of the counts summed over classes."""
     tp, wrong = classes.tp.sum(), classes.fp.sum() + classes.fn.sum()
     return float(2 * tp / (2 * tp + wrong)) if tp + wrong else float("nan")
-
-
-def inverse_propensities(
-    label_counts: npt.ArrayLike, n_rows: int, a: float = 0.55, b: float = 1.5
-) -> Float64Array:
-    """1 / propensity per class: 1 + C (N_l + b)^-a with C = (ln N - 1) (b + 1)^a.
-
-    Parameters
-    ----------
-    label_counts : shape (n_classes,)
-        Training rows with each label, N_l.
-    n_rows
-        Training rows, N.
-    a, b
-        The defaults of Jain, Prabhu and Varma (2016); they use other values for Wikipedia and Amazon data.
-    """
-    c = (np.log(n_rows) - 1) * (b + 1) ** a
-    return np.asarray(1 + c * (np.asarray(label_counts, dtype=np.float64) + b) ** -a)
 
 
 def _is_member(top: Int64Array, row: Int64Array, ids: Int64Array) -> npt.NDArray[np.bool_]:
@@ -236,26 +201,6 @@ def _ndcg(hit: npt.NDArray[np.bool_], size: Int64Array) -> Float64Array:
     ideal = np.cumsum(discount)
     best = np.minimum(size[:, None], np.arange(1, DEPTH + 1)) - 1
     return np.asarray((dcg / ideal[best]).sum(axis=0))
-
-
-def _psp(
-    top: Int64Array,
-    hit: npt.NDArray[np.bool_],
-    row: Int64Array,
-    truth: Truth,
-    inverse_propensity: Float64Array | None,
-) -> tuple[Float64Array, Float64Array]:
-    """Inverse propensities of the k best summed over rows: those hit, and the most that can be hit."""
-    hits, best = np.zeros(DEPTH), np.zeros(DEPTH)
-    if inverse_propensity is None:
-        return hits, best
-    hits[: hit.shape[1]] = np.where(hit, inverse_propensity[np.maximum(top, 0)], 0.0).sum(axis=0)
-    weight = np.where(truth.ids >= 0, inverse_propensity[np.maximum(truth.ids, 0)], 0.0)
-    order = np.lexsort((-weight, row))
-    rank = np.arange(row.size) - truth.indptr[row]  # rows stay in place, so ranks do too
-    kept = rank < DEPTH
-    np.add.at(best, rank[kept], weight[order][kept])
-    return np.cumsum(hits), np.cumsum(best)
 
 
 def _count_classes(best: Int64Array, is_hit: npt.NDArray[np.bool_], ids: Int64Array) -> ClassCounts:

@@ -26,7 +26,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 }
 """Metrics at one rank are in `AT_RANK`."""
 
-AT_RANK = ("ndcg", "precision", "psp", "recall")
+AT_RANK = ("ndcg", "precision", "recall")
 """Metrics called ``NAME_at_K``; all of them are better when higher."""
 
 

@@ -76,27 +76,6 @@ def test_label_sets_agree_with_scikit_learn(rng):
     assert ours["accuracy"] == ours["precision_at_1"]
 
 
-def test_propensity_scored_precision_by_its_definition(rng):
-    n, n_classes, n_train = 60, 9, 1000
-    indicator, sets = random_sets(rng, n, n_classes, most=6)
-    z = rng.normal(size=(n, n_classes)) + indicator
-    label_counts = rng.integers(0, 200, n_classes)
-    inverse = c.inverse_propensities(label_counts, n_train)
-    constant = (math.log(n_train) - 1) * 2.5**0.55
-    for weight, count in zip(inverse, label_counts, strict=True):
-        propensity = 1 / (1 + constant * math.exp(-0.55 * math.log(count + 1.5)))
-        assert weight == pytest.approx(1 / propensity)
-    ours = c.scores(c.accumulate(best_classes(z), c.set_truth(sets), None, inverse))
-    for k in c.LEVELS:
-        won = sum(inverse[j] for i in range(n) for j in best_classes(z, k)[i] if indicator[i, j])
-        most = sum(
-            sorted(inverse[indicator[i]], reverse=True)[j]
-            for i in range(n)
-            for j in range(min(k, indicator[i].sum()))
-        )
-        assert ours[f"psp_at_{k}"] == pytest.approx(won / most)
-
-
 @given(
     y=hnp.arrays(np.int64, st.integers(0, 30), elements=st.integers(-3, 6)),
     cuts=st.lists(st.integers(0, 30), max_size=4),
