@@ -27,6 +27,9 @@ IN_CACHE = 2**17
 FACTORS_IN_PRODUCT = 512
 """Numbers up to 2 that are multiplied before a logarithm is taken: 2^512 is well within float64."""
 
+LOGISTIC_CURVATURE = np.float32(0.25)
+"""Largest second derivative of the log loss."""
+
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
 _HALF = np.float32(0.5)
@@ -109,7 +112,10 @@ def sum_of_losses(scores, t, step):
 
 @jit
 def fm_accumulate(tile, block, sums, step):
-    """Add the tile's features to the rows' sums, shape (n_rows, K + 2); returns the ridge its entries bring."""
+    """Add the tile's features to the rows' sums, shape (n_rows, K + 2).
+
+    Returns the ridge that the entries of rows with a target bring.
+    """
     # i=row, j=feature, e=entry
     K, ridge = block.V.shape[1], 0.0
     for i in range(len(tile.indptr) - 1):
@@ -122,7 +128,8 @@ def fm_accumulate(tile, block, sums, step):
             brought += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
         sums[i, K] += linear
         sums[i, K + 1] += q
-        ridge += brought
+        if tile.t[i] == tile.t[i]:
+            ridge += brought
     return ridge / 2
 
 
@@ -161,8 +168,8 @@ def fm_visit(tile, order, rest, block, bias, step):
     """
     # i=row, j=feature, k=factor, e=entry
     K = block.V.shape[1]
-    a, eta = np.empty(K, np.float32), step.eta
-    inverse_k, inverse_eta = _ONE / np.float32(max(K, 1)), _ONE / eta
+    a, inverse_k = np.empty(K, np.float32), _ONE / np.float32(max(K, 1))
+    curvature = LOGISTIC_CURVATURE if step.logistic else _ONE
     far = block.V.size > IN_CACHE
     scores, targets, ridge = np.empty(len(order), np.float32), np.empty(len(order)), 0.0
     for ii in range(len(order)):
@@ -172,13 +179,14 @@ def fm_visit(tile, order, rest, block, bias, step):
         t = targets[ii] = tile.t[i]
         if t != t:
             continue
-        linear, q, aa, brought = rest[i, K], rest[i, K + 1], _ZERO, _ZERO
+        linear, q, aa, xx, brought = rest[i, K], rest[i, K + 1], _ZERO, _ZERO, _ZERO
         for k in range(K):
             a[k] = rest[i, k]
         for e in range(tile.indptr[i], tile.indptr[i + 1]):
             j, x = np.intp(tile.indices[e]), tile.data[e]
             w, vv = block.w[j], add_row(a, x, block.V, j)
             linear += x * w
+            xx += x * x
             q += x * x * vv
             brought += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
         ridge += brought
@@ -186,6 +194,9 @@ def fm_visit(tile, order, rest, block, bias, step):
             aa += a[k] * a[k]
         f = scores[ii] = bias[0] + linear + _HALF * (aa - q)
         g = slope_of(f, t, step)
+        # |df|^2 is about this: a longer step would end further from the row's own optimum than it began
+        eta = step.eta / max(_ONE, step.eta * _HALF * curvature * (_ONE + xx * (_ONE + aa)))
+        inverse_eta = _ONE / eta
         if len(bias) > 1:
             bias[0] -= eta / np.sqrt(bias[1]) * g
             bias[1] += g * g if step.adagrad else _ZERO

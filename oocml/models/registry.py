@@ -13,7 +13,7 @@ from types import ModuleType
 from oocml.errors import InputError, OocmlError, UsageError
 from oocml.models.protocol import Model
 
-BUILTIN = {"mlr": "oocml.models.mlr:MLR", "mf": "oocml.models.mf:MF"}
+BUILTIN = {"mlr": "oocml.models.mlr:MLR", "mf": "oocml.models.mf:MF", "fm": "oocml.models.fm:FM"}
 _loading = threading.RLock()
 """Held while a file is loaded: no thread sees half of a module."""
 
@@ -38,7 +38,9 @@ def load_model(reference: str) -> Model:
         raise InputError(f"the model {reference} cannot be made: {type(error).__name__}: {error}") from error
     for name in (*Model.__annotations__, "kernels", "program"):
         if not hasattr(made, name):
-            raise InputError(f"the model {reference} has no {name!r}; docs/own-model.md says what it must declare")
+            raise InputError(
+                f"the model {reference} has no {name!r}; docs/own-model.md says what it must declare"
+            )
     return made
 
 

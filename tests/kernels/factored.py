@@ -76,11 +76,13 @@ def visit_in_numpy(X, t, order, rest, block, bias, step):
         total += losses(f, t[i], step)
         ridge += ridge_of(x[None], V, w, share, step)
         g = slope_in_numpy(f, t[i], step)
+        curvature = (1 + x @ x * (1 + sums[:K] @ sums[:K])) * (0.25 if step.logistic else 1)
+        eta = step.eta / max(1, step.eta * curvature / 2)
         if len(bias) > 1:
-            bias[0] -= step.eta * g / np.sqrt(bias[1])
+            bias[0] -= eta * g / np.sqrt(bias[1])
             bias[1] += g * g if step.adagrad else 0
         for j in np.flatnonzero(x):
-            rate = step.eta / np.sqrt(h[j]) if step.adagrad else np.full(2, step.eta)
+            rate = eta / np.sqrt(h[j]) if step.adagrad else np.full(2, eta)
             g_w = g * x[j] + min(share[j] * step.l2_linear, 1 / rate[0]) * w[j]
             pull = min(share[j] * step.l2_factors, 1 / rate[1])
             g_v = g * x[j] * (sums[:K] - x[j] * V[j]) + pull * V[j]
