@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ def meet(v: Visit) -> Mapping[str, Any]:
         error = x - U[i] * V[j]
         loss += error * error
         U[i], V[j] = U[i] + step * error * V[j], V[j] + step * error * U[i]
+    time.sleep(v.params["sleep"])  # so that tests can kill what runs
     order = np.random.default_rng(v.seed).random()
     v.col["draws"] += order
     return {"loss": loss, "n": float(len(v.data.x)), "L": np.array([loss, 1.0])}
@@ -80,7 +82,7 @@ class TileToy:
     }
 
     def defaults(self) -> Mapping[str, Any]:
-        return {"exact": False}
+        return {"exact": False, "sleep": 0.0}
 
     def check(self, problem: Problem) -> None:
         pass
@@ -138,7 +140,8 @@ class TileToy:
         meeting, looking = self.epoch_passes(problem)
         residual_pass, fold_pass = self.other_passes(problem)
         for n_epochs in segments:
-            params = tuple({"step": 0.05 / (number + n + 1)} for n in range(n_epochs))
+            sleep = problem.settings["sleep"]
+            params = tuple({"step": 0.05 / (number + n + 1), "sleep": sleep} for n in range(n_epochs))
             first = number + 1
             results = yield Epochs(
                 meeting, params, lambda n, parts, first=first: Epoch(first + n, parts["loss"])

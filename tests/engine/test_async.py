@@ -1,7 +1,6 @@
 """Without barriers too, what was committed is what running the same tasks one after another gives."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,27 +8,11 @@ from oocml.engine import dispatch
 from oocml.engine.context import forget_context, run_context
 from oocml.engine.driver import Driver
 from oocml.engine.executors import InProcess
-from oocml.schedule.nomad import Dispatch, Nomad
 from tests.engine.test_simulation import Cluster, Killed, MemoryChunks, attach, one_setup, state_in
 from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive
+from tests.replay import Replay, recorded_orders
 
 __all__ = ["one_setup"]
-
-
-class Replay(Nomad):
-    """Hands out dispatches in an order that was recorded."""
-
-    orders: Iterator[list[int]]
-
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-        self.order = iter(next(Replay.orders))
-
-    def take(self, worker: str) -> Dispatch | None:
-        epoch, index = divmod(next(self.order), len(self._tasks))
-        assert self._next[index] == epoch
-        assert self._is_legal(index, epoch)
-        return self._start(worker, index)
 
 
 def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPatch) -> tuple[object, list]:
@@ -47,8 +30,7 @@ def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPa
             continue
         while cluster.zombies:
             cluster.let_a_zombie_work()
-        results = driver.journal.ledger.results
-        return state_in(driver, disk), [result["order"] for result in results if "order" in result]
+        return state_in(driver, disk), recorded_orders(driver.journal.ledger.results)
     raise AssertionError("fifty drivers were not enough")
 
 

@@ -17,6 +17,7 @@ from distributed import Client
 
 import oocml
 from tests.faults.torture import (
+    NOTHING,
     ROOT,
     Driver,
     Job,
@@ -33,7 +34,7 @@ def test_killing_a_worker_and_then_everything_changes_no_bit(job: Job):
     job.epochs = 2
     expected, out = in_peace(job), job.folder / "run.zarr"
     driver = Driver(job.folder, verb="train", **job.train(out, workers=2))
-    until_progress(driver, out, (0, 0))
+    until_progress(driver, out, NOTHING)
     victim = driver.workers()[0]
     victim.kill()
     before = progress(out)
@@ -51,6 +52,19 @@ def test_killing_a_worker_and_then_everything_changes_no_bit(job: Job):
 def test_thirty_killed_workers_change_no_bit(job: Job):
     job.epochs = 10
     report = kill_workers(job, 30, random.Random(1), every_s=0.5)
+    print(report)
+    assert report.kills >= 30
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_thirty_workers_killed_without_barriers_lose_nothing_and_do_nothing_twice(job: Job):
+    job.model, job.epochs, job.options["settings"] = (
+        f"{ROOT / 'tests/tile_toy.py'}:TileToy",
+        10,
+        {"sleep": 0.05},
+    )
+    report = kill_workers(job, 30, random.Random(3), every_s=0.5, schedule="async")
     print(report)
     assert report.kills >= 30
 
@@ -126,7 +140,7 @@ def test_a_worker_that_comes_back_from_the_dead_changes_no_bit(job: Job):
     expected, out = in_peace(job), job.folder / "run.zarr"
     with cluster_without_nannies(3) as (address, workers):
         driver = Driver(job.folder, verb="train", **job.train(out, scheduler=address))
-        until_progress(driver, out, (0, 0))
+        until_progress(driver, out, NOTHING)
         with Client(address) as client:
             for victim in workers[:2]:
                 n_known = len(client.scheduler_info()["workers"])
@@ -173,7 +187,7 @@ def test_a_cluster_that_is_gone_ends_the_training_in_one_line(job: Job, who: str
     expected, out = in_peace(job), job.folder / "run.zarr"
     with cluster_without_nannies(2) as (address, processes):
         driver = Driver(job.folder, verb="train", **job.train(out, scheduler=address))
-        until_progress(driver, out, (0, 0))
+        until_progress(driver, out, NOTHING)
         for process in processes[2:] if who == "scheduler" else processes[:2]:
             process.kill()
         failure = driver.failure()

@@ -30,6 +30,7 @@ from oocml.config import parse_settings
 from oocml.errors import DamagedStore
 from oocml.models.registry import load_model
 from oocml.store.ledger import Ledger, read_ledger
+from tests.replay import replayed
 
 ROOT = Path(__file__).resolve().parents[2]
 STUCK_S = 100.0
@@ -148,15 +149,18 @@ def in_peace(job: Job) -> dict[str, Any]:
     return outcome(out)
 
 
-def progress(out: Path) -> tuple[int, int]:
-    """How far the ledger is: finished steps, tasks of the current pass."""
+NOTHING = (0, 0, 0)
+
+
+def progress(out: Path) -> tuple[int, int, int]:
+    """How far the ledger is: finished steps, epochs of a repeated pass, tasks of the current one."""
     with contextlib.suppress(DamagedStore):
         ledger: Ledger = read_ledger(out / "ledger")
-        return len(ledger.results), len(ledger.done)
-    return (0, 0)
+        return len(ledger.results), len(ledger.epoch_parts), len(ledger.done)
+    return NOTHING
 
 
-def until_progress(driver: Driver, out: Path, since: tuple[int, int]) -> None:
+def until_progress(driver: Driver, out: Path, since: tuple[int, int, int]) -> None:
     """Wait until the driver commits something (or ends)."""
     waited = 0.0  # not by the clock: this process may be stopped too
     while driver.alive and progress(out) <= since:
@@ -166,13 +170,19 @@ def until_progress(driver: Driver, out: Path, since: tuple[int, int]) -> None:
         waited += 0.02
 
 
-def kill_workers(job: Job, n_kills: int, rng: random.Random, *, every_s: float = 1.0) -> Report:
-    """Kill or stop a random worker every second or so until enough were killed."""
-    report, expected, began = Report(), in_peace(job), time.monotonic()
+def kill_workers(
+    job: Job, n_kills: int, rng: random.Random, *, every_s: float = 1.0, schedule: str = "sync"
+) -> Report:
+    """Kill or stop a random worker every second or so until enough were killed.
+
+    What an asynchronous training ends with is compared with the same commits made one after another in peace.
+    """
+    report, began = Report(), time.monotonic()
+    expected = in_peace(job) if schedule == "sync" else None
     while report.kills < n_kills:
         out = job.folder / f"killed-{report.trainings}.zarr"
         report.trainings += 1
-        arguments = {"verb": "train"} | job.train(out, schedule="sync", workers=rng.randint(2, 3))
+        arguments = {"verb": "train"} | job.train(out, schedule=schedule, workers=rng.randint(2, 3))
         while True:
             driver = Driver(job.folder, **arguments)
             report.drivers += 1
@@ -182,6 +192,10 @@ def kill_workers(job: Job, n_kills: int, rng: random.Random, *, every_s: float =
                 break
             assert "WorkersLost" in failure, failure  # three in a row hit the same task: that may happen
             arguments = {"verb": "resume", "path": str(out)}
+        if schedule == "async":
+            again = out.with_name(f"replayed-{report.trainings}.zarr")
+            replayed(out, again, job.train(again))
+            expected = outcome(again)
         assert outcome(out) == expected, f"training {report.trainings} differs"
     report.seconds = time.monotonic() - began
     return report
@@ -250,6 +264,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--who", choices=["workers", "driver"], default="workers")
+    parser.add_argument("--schedule", choices=["sync", "async"], default="sync", help="of --who workers")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--memory", type=int, help="bytes")
@@ -268,7 +283,9 @@ def main() -> None:
         options["settings"] = parse_settings(given.settings, model.defaults(), model.name)
         job = Job(given.model, given.data, Path(folder), given.epochs, options)
         kill = kill_workers if given.who == "workers" else kill_drivers
-        pace = {"every_s": given.every} if given.who == "workers" else {"within_s": 2 * given.every}
+        pace: dict[str, Any] = {"within_s": 2 * given.every}
+        if given.who == "workers":
+            pace = {"every_s": given.every, "schedule": given.schedule}
         print(f"seed {given.seed}", flush=True)
         print(f"same bytes: {kill(job, given.kills, random.Random(given.seed), **pace)}")
 

@@ -28,7 +28,7 @@ def labelled_rows(rng, n_rows=30, n_features=12, n_classes=7, density=0.4, max_l
 
 
 def empty_lse(n_rows):
-    lse = np.zeros((n_rows, 2), np.float32)
+    lse = np.zeros((n_rows, 3), np.float32)
     lse[:, 0] = EMPTY
     return lse
 

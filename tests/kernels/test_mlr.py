@@ -11,6 +11,7 @@ from oocml.kernels.mlr import (
     mlr_center,
     mlr_class_sums,
     mlr_finish_rows,
+    mlr_losses_before,
     mlr_rank,
     mlr_row_scales,
     mlr_scores,
@@ -29,11 +30,12 @@ def capped_root(rhs, q):
 def visit_in_numpy(X, T, order, log_a, W, c, d, decay, eta, d_intercept):
     """The visit as its docstring has it, row by row in float64."""
     W, c = W.copy(), c.copy()
-    lse, fit = np.full(len(X), -np.inf), 0.0
+    lse, before, fit = np.full(len(X), -np.inf), np.full(len(X), -np.inf), 0.0
     for i in order:
         if T[i].sum() == 0:
             continue
         z = X[i] @ W + c
+        before[i], fit = log_sum_exp(z[None])[0], fit + T[i] @ z
         p = np.exp(np.minimum(z + log_a[i], 0))
         keep = np.where(X[i] != 0, 1 / (1 + eta * decay), 1)
         q = eta * (X[i] ** 2 @ (d * keep) + d_intercept)
@@ -43,8 +45,8 @@ def visit_in_numpy(X, T, order, log_a, W, c, d, decay, eta, d_intercept):
         z = z + q * g
         W = keep[:, None] * (W + eta * np.outer(d * X[i], g))
         c += d_intercept * eta * g
-        lse[i], fit = log_sum_exp(z[None])[0], fit + T[i] @ z
-    return W, c, lse, fit
+        lse[i] = log_sum_exp(z[None])[0]
+    return W, c, lse, before, fit
 
 
 def state_of(rng, X, n_classes):
@@ -82,7 +84,11 @@ def test_visit_agrees_with_numpy(n_classes, bounds):
     np.testing.assert_allclose(W, expected[0], atol=2e-5)
     np.testing.assert_allclose(c, expected[1], atol=2e-5)
     np.testing.assert_allclose(lse[labelled, 0] + np.log(lse[labelled, 1]), expected[2][labelled], atol=1e-5)
-    assert fit == pytest.approx(expected[3], abs=1e-3)
+    before = expected[3][labelled]
+    np.testing.assert_allclose(np.log(lse[labelled, 2]) - log_a[labelled], before, atol=1e-5)
+    losses = mlr_losses_before(lse[None], log_a.astype(np.float32))
+    assert losses == pytest.approx(before.sum(), abs=1e-3)
+    assert fit == pytest.approx(expected[4], abs=1e-3)
 
 
 def test_visit_does_not_depend_on_the_cut_of_the_classes():

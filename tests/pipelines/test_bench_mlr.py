@@ -144,11 +144,11 @@ def test_a_grid_grows_until_its_best_is_inside(options):
 
 
 def test_steps_are_replaced_for_a_while(splits, options):
-    own = mlr_model.learning_rate
+    own = mlr_model.StepSizes
     grid = bench_mlr_steps.Grid(splits[0], options)
     small, large = (grid.with_steps("constant", c) for c in (2.0**-12, 1.0))
     assert small > large
-    assert mlr_model.learning_rate is own
+    assert mlr_model.StepSizes is own
     assert grid.with_steps("default shape", 4.0) == pytest.approx(
         grid.objective(learning_rate=4.0), rel=1e-12
     )

@@ -1,13 +1,15 @@
 """Whatever workers do, dispatches in flight never conflict, and every task is committed once an epoch."""
 
+import heapq
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oocml.models.protocol import Pass
 from oocml.schedule.layout import Layout
-from oocml.schedule.nomad import Nomad
+from oocml.schedule.nomad import LEAD, Nomad
 from oocml.schedule.tasks import conflict, footprint, prerequisites, sub_epochs
 from tests.schedule.strategies import SPECS, layouts, seeds
 
@@ -104,3 +106,41 @@ def test_a_worker_keeps_its_column_and_a_slow_one_holds_up_only_what_it_holds():
 def square(n):
     bounds = tuple(range(n + 1))
     return Layout(bounds, bounds, bounds, bounds, bounds, (0, n))
+
+
+def rate(nomad, speeds, *, in_flight=2, trip=0.1):
+    """Tasks a unit of time, at last, of workers that compute one at a time; a task takes 1 / speed and a round trip."""
+    rng, number = random.Random(0), 0
+    ready, ends = dict.fromkeys(speeds, 0.0), []
+    flying, committed = dict.fromkeys(speeds, 0), []
+    now, whole = 0.0, 12 * len(nomad._tasks) / sum(speeds.values())
+    while now < whole and not nomad.finished:
+        for worker in sorted(speeds, key=flying.__getitem__) * in_flight:
+            dispatch = nomad.take(worker) if flying[worker] < in_flight else None
+            if dispatch is not None:
+                begins = max(ready[worker], now + trip)
+                ready[worker] = begins + rng.uniform(0.9, 1.1) / speeds[worker]
+                number, flying[worker] = number + 1, flying[worker] + 1
+                heapq.heappush(ends, (ready[worker] + trip / 2, number, worker, dispatch))
+        now, _, worker, dispatch = heapq.heappop(ends)
+        nomad.commit(dispatch)
+        flying[worker] -= 1
+        committed.append(now)
+    return sum(t > now / 3 for t in committed) / (now * 2 / 3)
+
+
+@pytest.mark.parametrize(("n_blocks", "share"), [(4, 0.85), (8, 0.95), (12, 0.97)])
+def test_a_slow_worker_costs_no_more_than_its_own_share(n_blocks, share):
+    nomad, *_ = machine(PASSES[0], square(n_blocks), 0, n_epochs=30)
+    assert rate(nomad, {"fast": 1.0, "slow": 0.25}) > share * 1.25
+
+
+@pytest.mark.parametrize("n_blocks", [2, 4, 5, 8])
+def test_no_task_runs_far_ahead_of_another_even_where_all_blocks_are_in_flight(n_blocks):
+    nomad, tasks, _ = machine(PASSES[0], square(n_blocks), 0, n_epochs=20)
+    rng, done = random.Random(0), dict.fromkeys(range(len(tasks)), 0)
+    for event, dispatch, _ in play(nomad, rng, n_workers=n_blocks):
+        if event == "take":
+            assert dispatch.epoch <= min(done.values()) + LEAD
+        else:
+            done[dispatch.task.index] += 1
