@@ -17,6 +17,9 @@ from oocml.schedule.tasks import Block, Footprint, Task, prerequisites
 
 AWAY = 1.5
 """Epochs that a worker rather goes ahead with blocks of its own than take one whose home is with another."""
+LEAD = 3
+"""Epochs that a task may be ahead of the first unfinished one. Where there are hardly more blocks than tasks in flight,
+what ends frees the very blocks it had: without a limit the same tiles would be visited over and over."""
 
 
 class Dispatch(NamedTuple):
@@ -37,7 +40,8 @@ class Nomad:
     footprints
         What each of them reads and writes.
     n_epochs
-        How often the pass is repeated. A task of an epoch needs the same task of the epoch before, nothing else.
+        How often the pass is repeated. A task of an epoch needs the same task of the epoch before, and that the first
+        unfinished epoch is at most `LEAD` back.
     done
         Dispatches that were committed before, as (epoch, index).
     home
@@ -68,6 +72,7 @@ class Nomad:
         self._next = [0] * len(tasks)
         """Per task: the first epoch in which it was not committed."""
         self._committed = [0] * n_epochs
+        self._first_unfinished = 0
         self._started: Counter[tuple[int, tuple[int, ...]]] = Counter()
         """By epoch and columns: tasks handed out."""
         self._returned: dict[tuple[int, int], Task] = {}
@@ -93,9 +98,10 @@ class Nomad:
     def take(self, worker: str) -> Dispatch | None:
         """The next dispatch for a worker with room, or None if none is legal now."""
         best: tuple[tuple[float, ...], int] | None = None
+        last = min(self.n_epochs - 1, self._first_unfinished + LEAD)
         for index, task in enumerate(self._tasks):
             epoch, block = self._next[index], self._homes[index]
-            if epoch == self.n_epochs or (best is not None and epoch > best[0][0]):
+            if epoch > last or (best is not None and epoch > best[0][0]):
                 continue
             key = (
                 epoch + AWAY * (self._owner.get(block, worker) != worker),
@@ -158,3 +164,5 @@ class Nomad:
     def _advance(self, epoch: int, index: int) -> None:
         self._next[index] = epoch + 1
         self._committed[epoch] += 1
+        while self._first_unfinished < self.n_epochs and self.epoch_is_done(self._first_unfinished):
+            self._first_unfinished += 1
