@@ -80,6 +80,7 @@ class FM:
     """Factorization machines."""
 
     name = "fm"
+    epochs = 20
     col_axis = "features"
     block_cols = (1, 2**31 - 1)
     tiles = True
