@@ -146,8 +146,11 @@ def make_plan(
         data_bytes, prepared = sizes.data_bytes(), sizes.prepared_bytes()
     epoch = [pass_cost(pass_, sizes) for pass_ in model.epoch_passes(problem)]
     if model.tiles:  # state is read once a task, a tile once an epoch
-        residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), n)
+        ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
+        residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), n, ahead)
         panel_cache = min(int((spare - residency.cache_bytes) * CACHE_SHARE), prepared)
+        if panel_cache == prepared:
+            residency = residency._replace(kinds=(*residency.kinds, "labels"))
     else:
         panel_cache = min(int(spare * CACHE_SHARE), prepared)
         block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)

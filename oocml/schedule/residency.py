@@ -19,7 +19,7 @@ NAMES = {"col": "columns resident, rows streamed", "row": "rows resident, column
 
 class Residency(NamedTuple):
     kinds: tuple[str, ...]
-    """Kinds of state that stay in memory once they were read or written."""
+    """Kinds of state (and "labels") that stay in memory once they were read or written."""
     home: str
     """"col" or "row": the side whose tasks all go to one worker."""
     cache_bytes: int
@@ -30,14 +30,17 @@ class Residency(NamedTuple):
         """In words."""
         if {"row", "col"} <= set(self.kinds):
             return "all state resident"
-        return NAMES[self.kinds[0]] if self.kinds else "rows and columns streamed"
+        sides = [NAMES[kind] for kind in self.kinds if kind in NAMES]
+        return sides[0] if sides else "rows and columns streamed"
 
     def read_bytes(self, cost: PassCost) -> int:
         """State that a pass asks of the store."""
         return sum(n_bytes for kind, n_bytes in cost.reads.items() if kind not in self.kinds)
 
 
-def choose_residency(epoch: Sequence[PassCost], sizes: Sizes, capacity: int, workers: int) -> Residency:
+def choose_residency(
+    epoch: Sequence[PassCost], sizes: Sizes, capacity: int, workers: int, ahead: bool
+) -> Residency:
     """What stays in memory, for a model of tiles.
 
     Parameters
@@ -48,6 +51,8 @@ def choose_residency(epoch: Sequence[PassCost], sizes: Sizes, capacity: int, wor
         Bytes that each worker has to spare.
     workers
         At most 1: every block has the same home.
+    ahead
+        Whether rows are seen ahead: by whoever has the columns, so columns are what can have a home.
     """
     stored = dict.fromkeys(("row", "col", "cell", "shared"), 0)
     for name, spec in sizes.specs.items():
@@ -57,8 +62,9 @@ def choose_residency(epoch: Sequence[PassCost], sizes: Sizes, capacity: int, wor
     if workers <= 1 and everything <= capacity:
         return Residency(tuple(stored), "col", everything)
     share = 1 if workers <= 1 else HOME_SLACK / workers
-    fitting = [kind for kind in ("col", "row") if stored[kind] * share <= capacity and saved[kind]]
+    sides = ("col",) if ahead else ("col", "row")
+    fitting = [kind for kind in sides if stored[kind] * share <= capacity and saved[kind]]
     if not fitting:
-        return Residency((), "col" if saved["col"] >= saved["row"] else "row", 0)
+        return Residency((), "col" if ahead or saved["col"] >= saved["row"] else "row", 0)
     best = max(fitting, key=lambda kind: saved[kind])
     return Residency((best,), best, int(stored[best] * share) + 1)
