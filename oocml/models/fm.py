@@ -100,7 +100,7 @@ class FM:
         (None: a tenth of that), for every occurrence of a feature with ``weighted_l2``. ``task`` regression or
         classification (None: classification for two labels). ``solver`` tiles or dsfacto, the latter with ``tour``
         fused or two_pass. ``step`` adagrad, nomad, bold_driver, inverse_sqrt or constant, from ``learning_rate`` (None:
-        0.1 for adagrad, else 0.01) on.
+        0.1 for adagrad, else 0.01; 0.03 for dsfacto) on.
         """
         return fm_settings.DEFAULTS
 

@@ -27,6 +27,8 @@ DEFAULTS: Settings = {
     "learning_rate": None,
 }
 RATES: Mapping[str, float] = {kind: 0.1 if kind == "adagrad" else 0.01 for kind in KINDS}
+DSFACTO_RATE = 0.03
+"""Stable with several row blocks on data like housing, where 0.1 isn't; far less than a single block could take."""
 L2 = {"regression": 0.06, "classification": 0.03}
 """Default ridge of the factors, by occurrence."""
 LINEAR_SHARE = 0.1
@@ -72,7 +74,9 @@ def shares(problem: Problem) -> Array:
 
 def first_rate(problem: Problem) -> float:
     rate = problem.settings["learning_rate"]
-    return RATES[problem.settings["step"]] if rate is None else float(rate)
+    if rate is not None:
+        return float(rate)
+    return DSFACTO_RATE if problem.settings["solver"] == "dsfacto" else RATES[problem.settings["step"]]
 
 
 def step_params(problem: Problem, center: float, scale: float) -> dict[str, Any]:
