@@ -40,7 +40,7 @@ def begin(
     panel = Panel(X, y, np.arange(n_rows))
     problem = problem_of(model, panel, n_cols, labels, seed, **settings)
     model.check(problem)
-    return InMemory(model, problem, panel, cuts(n_rows, blocks[0]), cuts(n_cols, blocks[1]))
+    return InMemory(model, problem, panel, cuts(n_rows, blocks[0]), cuts(model.n_cols(problem), blocks[1]))
 
 
 def scored(
