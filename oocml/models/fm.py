@@ -165,7 +165,7 @@ class FM:
         found = yield self.moments_pass(problem)
         n = int(found["n"])
         if n == 0:
-            raise fm_settings.no_targets()
+            raise fm_settings.no_targets(self.name)
         center, scale = (0.0, 1.0) if is_classification(problem) else standard(n, found)
         if not is_classification(problem):
             yield self.settle_pass(center, scale)
@@ -184,7 +184,7 @@ class FM:
             yield Final(loss + float(collected["ridge"]) / n, extra={"loss": loss})
 
     def scoring(self, problem: Problem, top: int) -> FmScoring:
-        return FmScoring(problem, top)
+        return FmScoring.of(problem, top)
 
 
 def standard(n: int, found: Parts) -> tuple[float, float]:

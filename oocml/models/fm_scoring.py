@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,16 +41,24 @@ class FmScoring:
     """
 
     seen = False
+    share: Array
 
-    def __init__(self, problem: Problem, top: int) -> None:
-        self.n_factors, self.labels = n_factors(problem), problem.labels
+    def __init__(
+        self, problem: Problem, top: int, n_factors: int, params: Mapping[str, Any], reads: tuple[str, ...]
+    ) -> None:
+        self.n_factors, self.labels = n_factors, problem.labels
         self.classifies = is_classification(problem)
         self.top = min(top, 2) or 2
-        self.params = step_params(problem, 0.0, 1.0)
-        self.share = shares(problem)
-        self.reads: tuple[str, ...] = ("w", "w0")
-        self.reads += ("V",) if self.n_factors else ()
-        self.reads += () if self.classifies else ("target",)
+        self.params, self.reads = dict(params), reads
+
+    @classmethod
+    def of(cls, problem: Problem, top: int) -> FmScoring:
+        """That of the model ``fm``."""
+        k = n_factors(problem)
+        reads = ("w", "w0", *(("V",) if k else ()), *(() if is_classification(problem) else ("target",)))
+        scoring = cls(problem, top, k, step_params(problem, 0.0, 1.0), reads)
+        scoring.share = shares(problem)
+        return scoring
 
     def begin(self, data: TargetRows, n_rows: int, state: Mapping[str, Array]) -> Summed:
         sums = np.zeros((n_rows, self.n_factors + 2), np.float32)

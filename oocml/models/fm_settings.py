@@ -127,21 +127,22 @@ def check(problem: Problem) -> None:
         raise UsageError("tour is a setting of solver=dsfacto; leave it out with tiles")
     if settings["solver"] == "dsfacto" and settings["step"] == "bold_driver":
         raise UsageError("step=bold_driver is for solver=tiles; dsfacto has the others")
-    check_data(problem)
+    check_data(problem, "fm")
 
 
-def check_data(problem: Problem) -> None:
+def check_data(problem: Problem, model: str) -> None:
+    """Raise `InputError` for data without numbers to predict, or of two labels if classes are wanted."""
     if problem.label_kind != "number":
         has = "sets of labels" if problem.label_kind == "sets" else "no labels"
         raise InputError(
-            f"fm needs a number per row to predict and the dataset has {has}; ingest one with them"
+            f"{model} needs a number per row to predict and the dataset has {has}; ingest one with them"
         )
     if problem.nnz == 0:
-        raise InputError("fm needs features and the dataset has no entries; ingest one with them")
+        raise InputError(f"{model} needs features and the dataset has no entries; ingest one with them")
     if is_classification(problem) and (problem.labels is None or len(problem.labels) != 2):
         n = "many" if problem.labels is None else len(problem.labels)
         raise InputError(f"task=classification needs two labels and the dataset has {n}; try task=regression")
 
 
-def no_targets() -> InputError:
-    return InputError("no row of the dataset has a target; fm has nothing to learn from")
+def no_targets(model: str) -> InputError:
+    return InputError(f"no row of the dataset has a target; {model} has nothing to learn from")

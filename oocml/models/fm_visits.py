@@ -65,9 +65,13 @@ def state(problem: Problem) -> list[StateSpec]:
     if problem.settings["step"] == "adagrad":
         specs.append(StateSpec("squares", "col", ("cols", 2), f32, "squared gradients of w, V", init=1.0))
     if not is_classification(problem):
-        doc = "center, scale, lowest, highest"
-        specs.append(StateSpec("target", "shared", (4,), "float64", doc, initial_target, export=True))
+        specs.append(target_state())
     return specs
+
+
+def target_state() -> StateSpec:
+    doc = "center, scale, lowest, highest"
+    return StateSpec("target", "shared", (4,), "float64", doc, initial_target, export=True)
 
 
 def inverse_rms(problem: Problem, cols: Bounds) -> Array:

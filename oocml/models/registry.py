@@ -13,7 +13,12 @@ from types import ModuleType
 from oocml.errors import InputError, OocmlError, UsageError
 from oocml.models.protocol import Model
 
-BUILTIN = {"mlr": "oocml.models.mlr:MLR", "mf": "oocml.models.mf:MF", "fm": "oocml.models.fm:FM"}
+BUILTIN = {
+    "mlr": "oocml.models.mlr:MLR",
+    "mf": "oocml.models.mf:MF",
+    "fm": "oocml.models.fm:FM",
+    "poly": "oocml.models.poly:Poly",
+}
 _loading = threading.RLock()
 """Held while a file is loaded: no thread sees half of a module."""
 

@@ -65,6 +65,8 @@ CASES = {
     "fm linear": Case("fm", classes(2), {"n_factors": 0}),
     "fm dsfacto": Case("fm", classes(2), {"n_factors": 3, "solver": "dsfacto"}),
     "fm two passes": Case("fm", numbers, {"n_factors": 3, "solver": "dsfacto", "tour": "two_pass"}),
+    "poly labels": Case("poly", classes(2)),
+    "poly numbers": Case("poly", numbers),
     "robust": Case(ROBUST, classes(4)),
 }
 
