@@ -265,6 +265,9 @@ class Driver:
         if cost.data_scans:
             # each worker fills its cache in the first pass with a task for it
             reached = 1 if self.model.tiles else max(1, min(plan.workers, cost.n_tasks))
+            if "labels" in plan.residency.kinds:  # read once by every worker, not with every tile
+                spared = self.layout.n_col_blocks - min(max(1, plan.workers), cost.n_tasks)
+                cached = max(0, cached - self.sizes.label_bytes() * max(0, spared))
             read += cached * max(0, reached - self._warm_workers)
             self._warm_workers = max(self._warm_workers, reached)
         read += plan.residency.read_bytes(cost)

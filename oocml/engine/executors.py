@@ -194,7 +194,11 @@ class OnDask:
                 load[worker] += 1
         home = self._home.get(where)
         if home not in load or load[home] >= TASKS_PER_WORKER:
-            home = min(workers, key=load.__getitem__)
+            # homes are dealt evenly: each worker's cache has room for its share
+            homes = Counter(at for (axis, _), at in self._home.items() if axis == where[0])
+            home = min(
+                workers, key=lambda worker: (load[worker] >= TASKS_PER_WORKER, homes[worker], load[worker])
+            )
             self._home[where] = home
         return home
 

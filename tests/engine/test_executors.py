@@ -192,7 +192,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def message(stamp: int, q: int = 0) -> Any:
     return SimpleNamespace(
-        task=Task(stamp, (0,), (q,), q), out_stamp=stamp, epoch=1, pass_=SimpleNamespace(name="visit")
+        task=Task(stamp, (0,), (q,), q),
+        out_stamp=stamp,
+        epoch=1,
+        pass_=SimpleNamespace(name="visit"),
+        setup=SimpleNamespace(home="col"),
     )
 
 
