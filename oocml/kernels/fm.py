@@ -111,26 +111,35 @@ def sum_of_losses(scores, t, step):
 
 
 @jit
+def add_features(tile, i, block, a, step):
+    """Add the tile's features of row i to ``a``; returns its linear part, q, sum of x^2, and ridge by occurrence."""
+    # j=feature, e=entry
+    linear = q = xx = ridge = _ZERO
+    for e in range(tile.indptr[i], tile.indptr[i + 1]):
+        j, x = np.intp(tile.indices[e]), tile.data[e]
+        vv, w = add_row(a, x, block.V, j), block.w[j]
+        linear += x * w
+        xx += x * x
+        q += x * x * vv
+        ridge += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
+    return linear, q, xx, ridge
+
+
+@jit
 def fm_accumulate(tile, block, sums, step):
     """Add the tile's features to the rows' sums, shape (n_rows, K + 2).
 
     Returns the ridge that the entries of rows with a target bring.
     """
-    # i=row, j=feature, e=entry
-    K, ridge = block.V.shape[1], 0.0
+    # i=row
+    K, total = block.V.shape[1], 0.0
     for i in range(len(tile.indptr) - 1):
-        a, linear, q, brought = sums[i, :K], _ZERO, _ZERO, _ZERO
-        for e in range(tile.indptr[i], tile.indptr[i + 1]):
-            j, x = np.intp(tile.indices[e]), tile.data[e]
-            vv, w = add_row(a, x, block.V, j), block.w[j]
-            linear += x * w
-            q += x * x * vv
-            brought += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
+        linear, q, _, ridge = add_features(tile, i, block, sums[i, :K], step)
         sums[i, K] += linear
         sums[i, K + 1] += q
         if tile.t[i] == tile.t[i]:
-            ridge += brought
-    return ridge / 2
+            total += ridge
+    return total / 2
 
 
 @jit
@@ -179,20 +188,14 @@ def fm_visit(tile, order, rest, block, bias, step):
         t = targets[ii] = tile.t[i]
         if t != t:
             continue
-        linear, q, aa, xx, brought = rest[i, K], rest[i, K + 1], _ZERO, _ZERO, _ZERO
+        aa = _ZERO
         for k in range(K):
             a[k] = rest[i, k]
-        for e in range(tile.indptr[i], tile.indptr[i + 1]):
-            j, x = np.intp(tile.indices[e]), tile.data[e]
-            w, vv = block.w[j], add_row(a, x, block.V, j)
-            linear += x * w
-            xx += x * x
-            q += x * x * vv
-            brought += block.share[j] * (step.l2_factors * vv + step.l2_linear * w * w)
+        linear, q, xx, brought = add_features(tile, i, block, a, step)
         ridge += brought
         for k in range(K):
             aa += a[k] * a[k]
-        f = scores[ii] = bias[0] + linear + _HALF * (aa - q)
+        f = scores[ii] = bias[0] + rest[i, K] + linear + _HALF * (aa - rest[i, K + 1] - q)
         g = slope_of(f, t, step)
         # |df|^2 is about this: a longer step would end further from the row's own optimum than it began
         eta = step.eta / max(_ONE, step.eta * _HALF * curvature * (_ONE + xx * (_ONE + aa)))
