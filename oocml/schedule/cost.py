@@ -172,8 +172,8 @@ def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[
     strata = sub_epochs(pass_, layout, specs, seed=0)
     there = {name for name in pass_.reads if name not in initial}
     written: set[tuple[str, int]] = set()
-    reads: Counter[str] = Counter()
-    n_tasks = write = 0
+    reads: dict[str, float] = dict.fromkeys(("row", "col", "cell", "shared"), 0.0)
+    n_tasks, write = 0, 0.0
     for stratum in strata:
         n_tasks += len(stratum)
         for name in dict.fromkeys((*pass_.reads, *pass_.writes)):

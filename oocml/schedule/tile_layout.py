@@ -136,7 +136,7 @@ def _seconds(model: Model, problem: Problem, shape: Shape, memory: int) -> float
     cols = sum(_item_bytes(s, "col") for s in specs) * model.n_cols(problem)
     ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
     visits_of_rows = shape.col_blocks * (1 + ahead)
-    moved = 2 * ((shape.row_blocks + ahead) * cols + visits_of_rows * rows)
+    moved = 2.0 * ((shape.row_blocks + ahead) * cols + visits_of_rows * rows)
     if rows + cols <= memory / 2:
         moved /= 2  # what is written back is in a cache when it is read again
     at_once = shape.lanes if ahead else min(shape.row_blocks, shape.col_blocks, PARALLEL) / 2
