@@ -23,11 +23,12 @@ def rehearse(model: Model, settings: Settings) -> None:
         np.tile(np.array([0, 1, 1, 2], np.int32), 3),
         np.linspace(0.5, 1, 12, dtype=np.float32),
     )
-    panel = Panel(X, np.arange(6) % 3.0, np.arange(6))
-    problem = problem_of(model, panel, 3, np.arange(3.0), **settings)
-    try:
-        model.check(problem)
-    except OocmlError:
+    for n_labels in (3, 2):
+        panel = Panel(X, np.arange(6) % float(n_labels), np.arange(6))
+        problem = problem_of(model, panel, 3, np.arange(float(n_labels)), **settings)
+        try:
+            model.check(problem)
+        except OocmlError:
+            continue
+        InMemory(model, problem, panel, (0, 3, 6), (0, model.n_cols(problem))).run(2)
         return
-    n_cols = model.n_cols(problem)
-    InMemory(model, problem, panel, (0, 3, 6), (0, n_cols)).run(2)
