@@ -110,22 +110,30 @@ class Run:
         data: Dataset | str | os.PathLike[str],
         out: str | os.PathLike[str],
         *,
-        top: int = 5,
+        top: int | None = None,
         at: str | int | None = None,
         memory: int | None = None,
         workers: int | None = None,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Write the ``top`` best columns of each row, in the order of the dataset's source, to .zarr or text."""
+        """Write predictions to .zarr or text, in the order of the rows of the dataset's source.
+
+        Parameters
+        ----------
+        top
+            Classes, or items that the row did not have in training, best first. Default: the model's own; for models
+            of given entries (`mf`) these are predicted, by row and column.
+        """
+        data = _dataset(data)
         batches = predict(
             self.store,
-            _dataset(data),
+            data,
             checkpoint=self._checkpoint(at),
-            top=top,
+            top=top or 0,
             **self._workers(memory, workers),
         )
-        n_rows = write_predictions(batches, out, overwrite=overwrite)
-        return {"out": str(out), "n_rows": n_rows, "top": top}
+        counts = write_predictions(batches, out, self.store, data, overwrite=overwrite)
+        return {"out": str(out), **counts, "top": top}
 
     def export(
         self,

@@ -189,6 +189,7 @@ class Scoring:
 
     reads = ("W",)
     seen = False
+    per_entry = False
 
     def __init__(self, problem: Problem, top: int) -> None:
         self.labels, self.top = problem.labels, min(top, len(problem.labels))

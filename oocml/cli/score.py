@@ -29,15 +29,20 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
 @verb.run_argument
 @verb.data_argument
 @click.argument("out")
-@click.option("--top", type=verb.POSITIVE, metavar="N", help="Best classes or items per row (default: 5).")
+@click.option(
+    "--top",
+    type=verb.POSITIVE,
+    metavar="N",
+    help="Best classes or items per row; default: 5 classes, or for mf the pairs in DATA.",
+)
 @verb.at
 @verb.memory
 @verb.workers
 @verb.overwrite
 def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
-    """Write the best classes or items of each row.
+    """Write predictions: of each row, or with mf of each pair.
 
-    Rows come in the order of the dataset's source. OUT ends in .zarr, or is a text file with a row a line.
+    They come in the order of the dataset's source. OUT ends in .zarr, or is a text file.
     """
     from oocml import api
 

@@ -3,10 +3,15 @@
 Layout, in the run's Zarr group::
 
     rows/row_ids                       int64 (N): row number in the source of every stored row
+    rows/panel_bounds, panel_nnz       first stored row and entries of every panel, as in the dataset
     rows/panels/<p>/indptr, indices    columns of the dataset that each row of a panel had, as in the dataset
+    names/row_names, feature_names     as in the dataset, if it has them
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import zarr
@@ -17,10 +22,11 @@ from oocml.store.run import RunStore
 from oocml.types import Csr, Int64Array
 
 CHUNK_ROWS = 2**19
+CHUNK_NAMES = 2**16
 
 
 def keep_rows(group: zarr.Group, dataset: Dataset) -> None:
-    """Copy row numbers and seen columns of a dataset into a run that is being made, panel by panel."""
+    """Copy row numbers, seen columns and names of a dataset into a run that is being made, a chunk at a time."""
     bounds = dataset.panel_bounds.tolist()
     row_ids = group.create_array(
         "rows/row_ids", shape=(dataset.n_rows,), chunks=(CHUNK_ROWS,), dtype="int64", compressors=None
@@ -29,11 +35,35 @@ def keep_rows(group: zarr.Group, dataset: Dataset) -> None:
         rows = slice(lo, min(lo + CHUNK_ROWS, dataset.n_rows))
         row_ids[rows] = dataset.row_ids[rows]
     group.create_array("rows/panel_bounds", data=np.asarray(bounds, np.int64))
+    group.create_array("rows/panel_nnz", data=dataset.panel_nnz)
     for p in range(dataset.n_panels):
         X = dataset.read_panel(p).X
         panel = group.create_group(f"rows/panels/{p}")
         for name, values in (("indptr", X.indptr), ("indices", X.indices)):
             panel.create_array(name, data=values, chunks=(max(1, len(values)),), compressors=None)
+    for name in ("row_names", "feature_names"):
+        texts = dataset.iter_names(name)
+        if texts is not None:
+            _keep_names(group, f"names/{name}", texts)
+
+
+def _keep_names(group: zarr.Group, name: str, texts: Iterator[str]) -> None:
+    array = group.create_array(name, shape=(0,), dtype="string", chunks=(CHUNK_NAMES,), compressors=None)
+    while some := list(itertools.islice(texts, CHUNK_NAMES)):
+        array.append(np.array(some, dtype=object))
+
+
+def kept_names(run: RunStore, name: str) -> tuple[int, Iterator[str] | None]:
+    """How many ``row_names`` or ``feature_names`` of the training data a run keeps, and all of them in order.
+
+    None instead if the data had none. A chunk is in memory at a time.
+    """
+    found = zarr.open_group(str(run.path), mode="r").get(f"names/{name}")
+    if not isinstance(found, zarr.Array):
+        return 0, None
+    array, n = found, found.shape[0]
+    starts = range(0, n, CHUNK_NAMES)
+    return n, (str(text) for lo in starts for text in np.asarray(array[lo : lo + CHUNK_NAMES]).tolist())
 
 
 class KeptRows:
@@ -43,6 +73,7 @@ class KeptRows:
         self.run = run
         self.group = zarr.open_group(str(run.path / "rows"), mode="r")
         self.panel_bounds: Int64Array = np.asarray(self.group["panel_bounds"][...])  # type: ignore[index]
+        self.panel_nnz: Int64Array = np.asarray(self.group["panel_nnz"][...])  # type: ignore[index]
 
     def row_ids(self, lo: int, hi: int) -> Int64Array:
         """Row numbers in the source of stored rows ``lo`` to ``hi``."""

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from oocml.data.dataset import Dataset, open_cached
 from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
+from oocml.engine.score_memory import scored_bytes
 from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
 from oocml.errors import DoesNotFit, InputError
 from oocml.models.protocol import Array, Problem
 from oocml.models.registry import load_model
-from oocml.schedule.cost import PANELS_IN_FLIGHT
 from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
 from oocml.types import LabelSets, Panel
@@ -82,18 +82,18 @@ def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:
     return panel._replace(y=LabelSets(panel.y.indptr, positions[panel.y.indices]))
 
 
-def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int) -> list[range]:
+def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int, top: int = 0) -> list[range]:
     """Ranges of panels, each as many as the memory of one worker holds beside one column block.
 
     Without ``memory`` a batch is about one panel, the least there is.
     """
     model, problem = load_model(run.model_reference), problem_of(run)
     layout = Layout.from_dict(run.config["layout"])
-    scoring = model.scoring(problem, 0)
+    scoring = model.scoring(problem, top)
     specs = {spec.name: spec for spec in model.state(problem)}
     arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
     block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
-    sizes = [dataset.panel_bytes(p) * PANELS_IN_FLIGHT for p in range(dataset.n_panels)]
+    sizes = scored_bytes(run, dataset, scoring, specs, top)
     if memory is None:
         room = max(sizes, default=0)
     else:
@@ -154,6 +154,6 @@ def predict(
     check_columns(run, dataset)
     messages = [
         ScoreMessage(str(run.path), checkpoint, dataset.path, panels, top, True)
-        for panels in batches(run, dataset, memory, n_workers)
+        for panels in batches(run, dataset, memory, n_workers, top)
     ]
     yield from executor.map(score_batch, messages)

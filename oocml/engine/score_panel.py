@@ -9,6 +9,7 @@ import numpy as np
 from oocml.data.dataset import Dataset
 from oocml.data.tiles import cut_tiles, invert
 from oocml.engine.kept_rows import KeptRows
+from oocml.engine.predictions import in_data_order
 from oocml.engine.state_reader import StateReader
 from oocml.models.protocol import Array, Scoring
 from oocml.types import Bounds, Csr, Panel
@@ -58,7 +59,10 @@ class ScoredPanel:
         return self.scoring.metrics(self.accumulator, self.data)
 
     def predictions(self) -> dict[str, Array]:
-        return self.scoring.predictions(self.accumulator, self.data)
+        outputs = self.scoring.predictions(self.accumulator, self.data)
+        if not self.reader.model.tiles:
+            return outputs
+        return in_data_order(outputs, self.panel.row_ids, self.reader.run.held_arrays()["columns"])
 
     def _seen(self, number: int, position: Any) -> Any:
         kept = KeptRows(self.reader.run)

@@ -41,6 +41,7 @@ class FmScoring:
     """
 
     seen = False
+    per_entry = False
     share: Array
 
     def __init__(

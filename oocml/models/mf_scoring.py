@@ -11,7 +11,7 @@ from oocml.kernels.mf import Side, Step, mf_measure
 from oocml.kernels.topk import merge_topk
 from oocml.metrics import regression
 from oocml.models.protocol import Array, Problem
-from oocml.types import Bounds, Csr, Float32Array, Int64Array
+from oocml.types import Bounds, Csr, Float32Array, Int32Array, Int64Array
 
 SCORES_AT_ONCE = 2**20
 """Scores of rows x columns that are held at a time while rankings are made."""
@@ -20,9 +20,9 @@ SCORES_AT_ONCE = 2**20
 class Entry(NamedTuple):
     """Predictions of some of a batch's entries, all of shape (n,)."""
 
-    row: Int64Array
+    row: Int32Array
     """Within the batch."""
-    col: Int64Array
+    col: Int32Array
     """In the run's order of columns."""
     predicted: Float32Array
     truth: Float32Array
@@ -53,8 +53,8 @@ class MfScoring:
     """See `oocml.models.protocol.Scoring`.
 
     Without ``top`` the entries of the data are what is predicted, and the outputs are one per entry: ``rows``,
-    ``columns`` and ``values``. With it they are one per row: ``columns`` of the best unseen columns, and their
-    ``scores`` in units of the ratings. Columns are in the run's order.
+    ``columns`` and ``values``. With it they are one per row: ``columns`` of the best unseen columns,
+    and their ``scores`` in units of the ratings.
     """
 
     def __init__(self, problem: Problem, top: int, l2: float) -> None:
@@ -97,8 +97,9 @@ class MfScoring:
         predicted = np.empty(len(data.data), np.float32)
         accumulator.terms[0] += sum(mf_measure(data, accumulator.rows, side, step, predicted))
         value = np.clip(center + scale * predicted, lowest, highest)
-        row = np.repeat(np.arange(len(data.indptr) - 1), np.diff(data.indptr))
-        accumulator.entries.append(Entry(row, data.indices.astype(np.int64) + cols.lo, value, data.data))
+        row = np.repeat(np.arange(len(data.indptr) - 1, dtype=np.int32), np.diff(data.indptr))
+        place = data.indices + np.int32(cols.lo)
+        accumulator.entries.append(Entry(row, place, value.astype(np.float32), data.data))
 
     def _side(self, F: Array, b: Array | None, count: Array) -> Side:
         n = len(F)

@@ -37,6 +37,7 @@ class MlrScoring:
 
     reads = ("W", "intercept")
     seen = False
+    per_entry = False
 
     def __init__(self, problem: Problem, top: int) -> None:
         self.labels = np.asarray(() if problem.labels is None else problem.labels)

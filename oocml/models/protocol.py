@@ -230,6 +230,8 @@ class Scoring(Protocol):
     """Names of the state arrays it needs; all of them exported."""
     seen: bool
     """Whether it is told which entries of a row the training had (`visit`)."""
+    per_entry: bool
+    """Whether `predictions` are of the data's entries rather than of its rows."""
 
     def begin(self, data: Any, n_rows: int, state: Mapping[str, Array]) -> Any:
         """Accumulators of a batch of rows (a NamedTuple of arrays).
@@ -255,7 +257,11 @@ class Scoring(Protocol):
         """The metrics by name."""
 
     def predictions(self, accumulator: Any, data: Any) -> dict[str, Array]:
-        """Per-row outputs by name, rows on the leading axis."""
+        """Outputs by name, rows of the batch (or its entries, in any order) on the leading axis.
+
+        ``columns`` are columns of the model, -1 for none; for models of tiles the engine makes them columns of the
+        data. Outputs per entry are ``rows`` of the batch, ``columns`` and float32 ``values``.
+        """
 
 
 class Model(Protocol):

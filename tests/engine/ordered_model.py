@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oocml.models.protocol import Kernel, Pass, Problem, StateSpec
+from oocml.models.protocol import Kernel, Pass, Problem, Program, StateSpec
 from oocml.types import Bounds
 
 
@@ -61,3 +61,6 @@ class Ordered:
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
         return ()
+
+    def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
+        yield from ()

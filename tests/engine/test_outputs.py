@@ -13,6 +13,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
 from oocml.engine import outputs, spool
 from oocml.engine.outputs import RunArrays, export_run
@@ -175,12 +176,13 @@ def test_an_export_that_fails_leaves_what_was_there(trained, tmp_path, monkeypat
 def test_an_output_replaces_outputs_only(trained, toy_dataset, tmp_path):
     with pytest.raises(UsageError, match="not an earlier output"):
         export_run(trained.run, trained.run.path, checkpoint=None, overwrite=True)
+    dataset = Dataset.open(toy_dataset)
     batches = [(np.arange(2), {"labels": np.ones((2, 1)), "scores": np.ones((2, 1))})]
     with pytest.raises(UsageError, match="not an earlier output"):
-        write_predictions(iter(batches), toy_dataset, overwrite=True)
+        write_predictions(iter(batches), toy_dataset, trained.run, dataset, overwrite=True)
     for _ in range(2):
         export_run(trained.run, tmp_path / "w.zarr", checkpoint=None, overwrite=True)
-        write_predictions(iter(batches), tmp_path / "p.zarr", overwrite=True)
+        write_predictions(iter(batches), tmp_path / "p.zarr", trained.run, dataset, overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):
         export_run(trained.run, tmp_path / "w.zarr", checkpoint=None)
 

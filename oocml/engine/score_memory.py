@@ -1,0 +1,45 @@
+"""What a panel takes in memory while it is scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from oocml.data.dataset import Dataset
+from oocml.engine.kept_rows import KeptRows
+from oocml.models.protocol import Scoring, StateSpec
+from oocml.schedule.cost import PANELS_IN_FLIGHT
+from oocml.store.run import RunStore
+
+ENTRY_BYTES = 32
+"""Of an entry with its prediction, as predictions leave a batch: twice, in pieces and joined."""
+RANKED_BYTES = 36
+"""Of a column in a row's ranking: so far, and twice as it leaves."""
+SEEN_BYTES = 16
+"""Of an entry that the training had: as kept, and cut into column blocks."""
+
+
+def scored_bytes(
+    run: RunStore, dataset: Dataset, scoring: Scoring, specs: Mapping[str, StateSpec], top: int
+) -> list[int]:
+    """Bytes that each panel takes from when it is read until its batch is done.
+
+    Parameters
+    ----------
+    top
+        Length of rankings.
+    """
+    rows = [specs[name] for name in scoring.reads if specs[name].kind == "row"]
+    # as stored, and as the model has it
+    per_row = 2 * sum(np.dtype(s.dtype).itemsize * math.prod(int(d) for d in s.dims[1:]) for s in rows)
+    per_row += RANKED_BYTES * top
+    seen = KeptRows(run).panel_nnz if scoring.seen else np.zeros(0, np.int64)
+    n_rows, sizes = np.diff(dataset.panel_bounds).tolist(), []
+    for p, nnz in enumerate(dataset.panel_nnz.tolist()):
+        size = PANELS_IN_FLIGHT * dataset.panel_bytes(p) + per_row * n_rows[p]
+        size += ENTRY_BYTES * nnz if scoring.per_entry else 0
+        size += SEEN_BYTES * int(seen[p]) if p < len(seen) else 0
+        sizes.append(size)
+    return sizes
