@@ -42,7 +42,7 @@ def in_data_order(
     found = dict(outputs)
     if "columns" in found:
         place = found["columns"]
-        found["columns"] = np.where(place >= 0, columns[place], -1)
+        found["columns"] = np.where(place >= 0, columns[place].astype(np.int64), -1)
     if "rows" in found:
         found["rows"] = row_ids[found["rows"]]
     return found

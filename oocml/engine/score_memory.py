@@ -13,7 +13,7 @@ from oocml.models.protocol import Scoring, StateSpec
 from oocml.schedule.cost import PANELS_IN_FLIGHT
 from oocml.store.run import RunStore
 
-ENTRY_BYTES = 32
+ENTRY_BYTES = 40
 """Of an entry with its prediction, as predictions leave a batch: twice, in pieces and joined."""
 RANKED_BYTES = 36
 """Of a column in a row's ranking: so far, and twice as it leaves."""
