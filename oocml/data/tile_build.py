@@ -4,7 +4,6 @@ Everything is made below ``<path>.partial``, which no reader opens and which a r
 
     <path>.partial/store      what becomes <path>
     <path>.partial/facts      entries and checksums of the tiles of every row block that is whole
-    <path>.partial/position   int32 (n_cols): place of each of the dataset's columns; builders map it
     <path>.partial/lock       held by the process that began the build
 
 A row block's panels are read twice, one at a time: to find where each of its tiles begins, and to write their
@@ -23,14 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
+from oocml.data.column_order import ColumnOrder, deal_columns
 from oocml.data.dataset import Dataset
+from oocml.data.feature_arrays import of_dataset
 from oocml.data.partial import Lock, claim, partial_of
-from oocml.data.tile_rows import SLICE_COUNTS, open_plan, write_row_block
-from oocml.data.tiles import COUNT_BYTES, SCHEMA, deal_columns, invert, tiles_path, tiles_sha256
+from oocml.data.tile_rows import open_plan, write_row_block
+from oocml.data.tiles import COUNT_BYTES, SCHEMA, tiles_path, tiles_sha256
 from oocml.data.zarr_arrays import write_array
 from oocml.errors import DoesNotFit, InputError, RunBusy
+from oocml.kernels.tiles import MOST_HEAVY, cutting_bytes
 from oocml.store.chunks import write_failed
-from oocml.types import Int32Array
 
 _counter = itertools.count()
 
@@ -78,28 +79,24 @@ def missing_row_blocks(path: str, n_row_blocks: int) -> list[int]:
 
 
 def tiles_disk_bytes(nnz: int, n_rows: int, n_col_blocks: int, n_cols: int) -> int:
-    """Bytes that tiles take on disk, but for row blocks with a row of 65,536 entries or more."""
-    return 8 * nnz + COUNT_BYTES * n_rows * n_col_blocks + 4 * n_cols
+    """Bytes that tiles take on disk at most, but for row blocks with a row of 65,536 entries or more."""
+    return 8 * nnz + COUNT_BYTES * n_rows * n_col_blocks + 8 * min(n_cols, MOST_HEAVY)
 
 
 def build_bytes(dataset: Dataset, n_col_blocks: int) -> int:
-    """Memory that `build_row_block` takes at most, whatever the size of the row block.
-
-    The largest panel, as much again while it is read and while it is cut, counts by row and column block, and the place
-    of every column (one map of a file that all builders of a machine share).
-    """
+    """Memory that `build_row_block` takes at most, whatever the size of the row block."""
     panel = max((dataset.panel_bytes(p) for p in range(dataset.n_panels)), default=0)
+    rows = int(np.diff(dataset.panel_bounds).max(initial=0))
     if not dataset.sparse:
-        panel += 20 * dataset.n_cols * int(np.diff(dataset.panel_bounds).max(initial=0))
-    counts = 4 * max(SLICE_COUNTS, n_col_blocks)
-    return 3 * panel + counts + 4 * dataset.n_cols + 64 * n_col_blocks
+        panel += 20 * dataset.n_cols * rows
+    return cutting_bytes(panel, rows, dataset.n_cols, n_col_blocks)
 
 
 def begin_tiles(
     dataset: Dataset,
     row_panels: Sequence[int],
     col_bounds: Sequence[int],
-    columns: Int32Array | None = None,
+    order: ColumnOrder | None = None,
 ) -> TileBuild:
     """Begin to make tiles, or go on where an earlier build stopped.
 
@@ -109,7 +106,7 @@ def begin_tiles(
         Row block p is panels ``row_panels[p]:row_panels[p + 1]``.
     col_bounds
         Column block q is places ``col_bounds[q]:col_bounds[q + 1]`` of the run's order of columns.
-    columns
+    order
         What `deal_columns` gives, if that is at hand.
 
     Returns
@@ -144,7 +141,7 @@ def begin_tiles(
             shutil.rmtree(partial)
             lock.release()
             return TileBuild(path, [], None)
-        _prepare(dataset, partial, row_panels, col_bounds, columns)
+        _prepare(dataset, partial, row_panels, col_bounds, order)
     except OSError as error:
         lock.release()
         raise write_failed(error, partial) from None
@@ -223,7 +220,7 @@ def _prepare(
     partial: Path,
     row_panels: Sequence[int],
     col_bounds: Sequence[int],
-    columns: Int32Array | None,
+    order: ColumnOrder | None,
 ) -> None:
     """Everything but the row blocks; the store's attributes are written last."""
     store = partial / "store"
@@ -234,19 +231,18 @@ def _prepare(
                 shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
         return
     n_blocks = len(col_bounds) - 1
-    needed = tiles_disk_bytes(dataset.nnz, dataset.n_rows, n_blocks, dataset.n_cols) + 4 * dataset.n_cols
+    needed = tiles_disk_bytes(dataset.nnz, dataset.n_rows, n_blocks, dataset.n_cols)
     free = shutil.disk_usage(partial).free
     if needed > free:
         raise DoesNotFit(
             f"{partial} takes {needed >> 20}MiB on disk but there are {free >> 20}MiB free; "
             "free space, or remove tiles of other runs from that folder"
         )
-    if columns is None:
-        columns = deal_columns(dataset.feature_nnz, col_bounds)
-    invert(columns).tofile(partial / "position")
+    if order is None:
+        order = deal_columns(of_dataset(dataset, "feature_nnz"), col_bounds)
     root = zarr.open_group(str(store), mode="w")
     bounds = np.asarray(row_panels, np.int64)
-    write_array(root, "columns", columns, len(columns))
+    order.save(root.create_group("order"))
     write_array(root, "row_panels", bounds, len(bounds))
     write_array(root, "row_bounds", dataset.panel_bounds[bounds], len(bounds))
     write_array(root, "col_bounds", np.asarray(col_bounds, np.int64), n_blocks + 1)

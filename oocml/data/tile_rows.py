@@ -12,42 +12,36 @@ import crc32c
 import numpy as np
 import zarr
 
+from oocml.data.column_order import ColumnOrder
 from oocml.data.dataset import Dataset, open_cached
 from oocml.data.flat_arrays import FlatArray
 from oocml.data.tiles import CutRows, block_arrays, count_type, tile_crc
-from oocml.kernels.tiles import count_blocks
-from oocml.types import Csr, Int32Array, Int64Array
-
-SLICE_COUNTS = 1 << 22
-"""Rows x column blocks that are cut at a time."""
+from oocml.kernels.tiles import SLICE_COUNTS, count_blocks
+from oocml.types import Csr, Int64Array
 
 
 class TilePlan(NamedTuple):
     """What builders know of the tiles they make."""
 
     row_panels: Int64Array
-    col_bounds: Int64Array
-    position: Int32Array
+    order: ColumnOrder
 
     @property
     def n_row_blocks(self) -> int:
         return len(self.row_panels) - 1
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def _open_version(partial: str, version: tuple[int, int]) -> TilePlan:
     del version
     root = zarr.open_group(os.path.join(partial, "store"), mode="r")
     row_panels, col_bounds = (np.asarray(root[name][...]) for name in ("row_panels", "col_bounds"))  # type: ignore[index]
-    if col_bounds[-1] == 0:
-        return TilePlan(row_panels, col_bounds, np.zeros(0, np.int32))
-    position = np.memmap(os.path.join(partial, "position"), np.int32, "r")
-    return TilePlan(row_panels, col_bounds, np.asarray(position))
+    return TilePlan(row_panels, ColumnOrder.load(root["order"], col_bounds))  # type: ignore[arg-type]
 
 
 def open_plan(partial: str) -> TilePlan:
     """What is to be made below ``partial``, kept open in this process."""
-    stat = os.stat(os.path.join(partial, "position"))
+    stat = os.stat(os.path.join(partial, "store", "blocks", "zarr.json"))
     return _open_version(partial, (stat.st_ino, stat.st_mtime_ns))
 
 
@@ -74,23 +68,24 @@ def write_row_block(partial: str, dataset_path: str, p: int, folder: Path) -> tu
     Returns entries and checksums of its tiles, and the bytes of a count.
     """
     dataset, plan = open_cached(dataset_path), open_plan(partial)
-    n_blocks = len(plan.col_bounds) - 1
+    order = plan.order
+    n_blocks = len(order.col_bounds) - 1
     nnz, widest, n_rows = np.zeros(n_blocks, np.int64), 2, 0
     for X in _panels(dataset, plan, p):
-        count_blocks(X.indices, plan.position, plan.col_bounds, nnz)
+        count_blocks(X.indices, order.lookup, order.col_bounds, nnz)
         widest = max(widest, count_type(X.indptr).itemsize)
         n_rows += len(X.indptr) - 1
     arrays = block_arrays(str(folder), n_rows * n_blocks, int(nnz.sum()), widest)
     group = zarr.open_group(str(folder), mode="w")
     for array in arrays:
         array.create(group)
-    crcs = _write_entries(_panels(dataset, plan, p), plan, arrays, nnz, n_rows)
+    crcs = _write_entries(_panels(dataset, plan, p), order, arrays, nnz, n_rows)
     crc = np.array([tile_crc(of_tile) for of_tile in crcs], np.uint32)
     return nnz, crc, widest
 
 
 def _write_entries(
-    panels: Iterator[Csr], plan: TilePlan, arrays: tuple[FlatArray, ...], nnz: Int64Array, n_rows: int
+    panels: Iterator[Csr], order: ColumnOrder, arrays: tuple[FlatArray, ...], nnz: Int64Array, n_rows: int
 ) -> list[list[int]]:
     """Write the entries of every panel into place; returns the checksums of the three arrays of each tile."""
     n_blocks = len(nnz)
@@ -98,7 +93,7 @@ def _write_entries(
     starts, row = np.cumsum(nnz) - nnz, 0
     for panel in panels:
         for X in _slices(panel, n_blocks):
-            cut = CutRows(X, plan.position, plan.col_bounds)  # type: ignore[arg-type]
+            cut = CutRows(X, order)
             counts = cut.row_nnz.astype(arrays[0].dtype, copy=False)
             for q in range(n_blocks):
                 indices, data = cut.entries(q)

@@ -1,11 +1,11 @@
 """Tiles: the entries of a dataset by (row block, column block), for models whose columns are columns of the data.
 
-Columns are dealt to the run's column blocks so that blocks have nearly equal numbers of entries (`deal_columns`). The
+Columns are dealt to the run's column blocks so that blocks have nearly equal numbers of entries (`column_order`). The
 tiles of a dataset for one choice of row and column blocks are kept beside it, in ``DATA.zarr.tiles/KEY.zarr``, which
 may be deleted at any time. Layout (Zarr v3, uncompressed, written by `oocml.data.tile_build`)::
 
     attrs["oocml"]        kind "tiles", schema, n_rows, n_cols, nnz, sha256 (of what the key is made of)
-    columns               int32 (n_cols): column of the dataset at each place of the run's order
+    order/heavy, order/places   int32: the order of columns, as `column_order.ColumnOrder` keeps it
     row_panels, row_bounds, col_bounds   int64
     nnz, crc              int64, uint32 (P, Q): stored entries and crc32c of each tile
     count_bytes           uint8 (P): bytes of one number of row_nnz
@@ -32,77 +32,43 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
+from oocml.data.column_order import ColumnOrder
 from oocml.data.dataset import Dataset, StrictStore, open_cached, read_kind
 from oocml.data.flat_arrays import FlatArray
 from oocml.data.identity import dataset_sha256
-from oocml.errors import DamagedStore, InputError, UsageError
-from oocml.kernels.tiles import cut_rows, deal, fill_indptr, order_light
+from oocml.errors import DamagedStore, InputError
+from oocml.kernels.tiles import cut_rows, fill_indptr
 from oocml.store.buffers import aligned_empty
 from oocml.types import Csr, Float64Array, Int32Array, Int64Array, LabelSets
 
-SCHEMA = 1
-"""Version of the layout above. A reader refuses what is newer than itself."""
-LIGHT = 1 << 16
-"""Columns with fewer entries are put in order by counting, without a copy of the counts."""
+SCHEMA = 2
+"""Version of the layout above; the key depends on it, so that tiles of another version are made anew."""
 COUNT_BYTES = 2
 """Bytes a tile takes on disk for each of its rows (twice that in row blocks that have a row of 65,536 entries)."""
-
-
-def deal_columns(feature_nnz: npt.NDArray[Any], col_bounds: Sequence[int]) -> Int32Array:
-    """Deal columns to column blocks of given widths so that blocks have nearly equal numbers of entries.
-
-    Columns come in order of falling entries, ties by number, and each goes to the block with the fewest entries
-    among those with room, ties by number (a column without entries weighs as much as one with one). Going to and fro
-    over the blocks would do where no column is much more frequent than the others; here a block that got such a one
-    waits until the others have caught up. It is the rule LPT of Graham (1969) with a bound on the number of jobs.
-
-    Parameters
-    ----------
-    feature_nnz
-        Shape (n_cols,): stored entries of each column.
-    col_bounds
-        Column block q is places ``col_bounds[q]:col_bounds[q + 1]`` of the run's order.
-
-    Returns
-    -------
-    array
-        int32, shape (n_cols,): the dataset's column at each place. Falling entries within a block.
-    """
-    n_cols = len(feature_nnz)
-    bounds = np.asarray(col_bounds, np.int64)
-    if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != n_cols or (np.diff(bounds) < 0).any():
-        raise UsageError(f"column bounds must rise from 0 to {n_cols}, the number of columns")
-    order = np.empty(n_cols, np.int32)
-    light = int(min(LIGHT, feature_nnz.max(initial=0) + 1))
-    order_light(feature_nnz, light, order)
-    heavy = np.flatnonzero(feature_nnz >= light)
-    order[: len(heavy)] = heavy[np.argsort(-feature_nnz[heavy], kind="stable")]
-    dealt = np.empty(n_cols, np.int32)
-    deal(order, feature_nnz, bounds, dealt)
-    return dealt
-
-
-def invert(columns: Int32Array) -> Int32Array:
-    """Place of each column of the dataset, from the column at each place (or the other way round)."""
-    position = np.empty(len(columns), np.int32)
-    position[columns] = np.arange(len(columns), dtype=np.int32)
-    return position
 
 
 class CutRows(Sequence[Csr]):
     """Rows cut into tiles in memory: item q is the tile of column block q, made when asked for.
 
-    Keeps 8 bytes an entry and 2 a row and block (4 where a row has 65,536 entries).
+    Its columns are numbered from the block's first one. Takes O(entries + rows x blocks); keeps 8 bytes an entry and
+    2 a row and block (4 where a row has 65,536 entries).
+
+    Parameters
+    ----------
+    X
+        Rows over the dataset's columns.
+    order
+        Where these are in the run's order.
     """
 
-    def __init__(self, X: Csr, position: Int32Array, col_bounds: Sequence[int]) -> None:
-        bounds = np.asarray(col_bounds, np.int64)
+    def __init__(self, X: Csr, order: ColumnOrder) -> None:
+        bounds = order.col_bounds
         n_rows, n_blocks = len(X.indptr) - 1, len(bounds) - 1
         self.row_nnz = np.zeros((n_blocks, n_rows), count_type(X.indptr))
         self._ends = np.zeros(n_blocks + 1, np.int64)
         self._indices, self._data = np.empty(len(X.indices), np.int32), np.empty(len(X.data), np.float32)
         into = (self._ends[1:], self.row_nnz, self._indices, self._data)
-        cut_rows(*X, 0, n_rows, position, bounds, *into)
+        cut_rows(*X, 0, n_rows, order.lookup, bounds, *into)
 
     def __len__(self) -> int:
         return len(self.row_nnz)
@@ -121,26 +87,6 @@ class CutRows(Sequence[Csr]):
         return self._indices[own], self._data[own]
 
 
-def cut_tiles(X: Csr, position: Int32Array, col_bounds: Sequence[int]) -> CutRows:
-    """Cut rows into tiles: O(entries + rows x blocks).
-
-    Parameters
-    ----------
-    X
-        Rows over the dataset's columns.
-    position
-        Shape (n_cols,): place of each column of the dataset in the run's order (`invert` of `deal_columns`).
-    col_bounds
-        Column block q is places ``col_bounds[q]:col_bounds[q + 1]``.
-
-    Returns
-    -------
-    CutRows
-        A sequence of `Csr`, one for each column block; indices count from the block's first column.
-    """
-    return CutRows(X, position, col_bounds)
-
-
 def count_type(indptr: Int64Array) -> np.dtype[Any]:
     """The type that holds the entries of any row in any tile."""
     return np.dtype(np.uint16 if np.diff(indptr).max(initial=0) < 1 << 16 else np.uint32)
@@ -153,7 +99,7 @@ def tiles_path(dataset: Dataset, row_panels: Sequence[int], col_bounds: Sequence
 
 def tiles_sha256(dataset: Dataset, row_panels: Sequence[int], col_bounds: Sequence[int]) -> str:
     """sha256 over all that tiles depend on: the dataset and the bounds."""
-    digest = hashlib.sha256(dataset_sha256(dataset).encode())
+    digest = hashlib.sha256(f"{SCHEMA} {dataset_sha256(dataset)}".encode())
     for bounds in (row_panels, col_bounds):
         digest.update(struct.pack("<q", len(bounds)) + np.asarray(bounds, "<i8").tobytes())
     return digest.hexdigest()
@@ -189,7 +135,7 @@ class Tiles:
         kind, attrs = read_kind(path)
         if kind != "tiles":
             raise InputError(f"{path} is a {kind}, no tiles")
-        if int(attrs["schema"]) > SCHEMA:
+        if int(attrs["schema"]) != SCHEMA:
             raise InputError(f"{path} has schema {attrs['schema']}; remove it, it is made again")
         try:
             return cls(os.path.abspath(path), attrs)
@@ -217,10 +163,10 @@ class Tiles:
         """The dataset these are tiles of."""
         return open_cached(os.path.dirname(self.path).removesuffix(".tiles"))
 
-    def read_columns(self) -> Int32Array:
-        """Shape (n_cols,): the dataset's column at each place of the run's order."""
-        columns: Int32Array = self._read("columns")
-        return columns
+    @functools.cached_property
+    def order(self) -> ColumnOrder:
+        """The order of columns."""
+        return ColumnOrder.load(self._group["order"], self.col_bounds)  # type: ignore[arg-type]
 
     def read(self, p: int, q: int, take: Callable[[tuple[int, ...], str], Any] = aligned_empty) -> Csr:
         """The tile of row block ``p`` and column block ``q``.

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import zarr
 
 from oocml.data.dataset import SCHEMA
+from oocml.data.feature_stats import FeatureStatsWriter, dense_stats, sparse_stats
 from oocml.data.label_table import LabelTable
 from oocml.data.partial import Lock, check_target, claim, empty, partial_of
 from oocml.data.zarr_arrays import (
@@ -37,7 +38,6 @@ from oocml.data.zarr_arrays import (
     write_transform,
 )
 from oocml.errors import InputError, UsageError
-from oocml.kernels.sparse_rows import add_feature_stats
 from oocml.types import Csr, Float64Array, Int64Array, LabelSets, Panel
 
 
@@ -211,7 +211,7 @@ class DatasetWriter:
         known = self._join_labels(root, bounds, labels)
         if not self.sparse:
             self._set_dense_shape(int(bounds[-1]))
-        self._write_feature_stats(root, n_panels)
+        features = self._write_feature_stats(root, bounds)
         names = {"label_names": label_names, "feature_names": feature_names, "row_names": row_names}
         for name, texts in names.items():
             if texts is not None:
@@ -230,6 +230,7 @@ class DatasetWriter:
             "sparse": self.sparse,
             "label_kind": self.label_kind,
             "index_base": 0,
+            "features": features,
             "transform": scalars,
             "source": [],
             "bad_lines": 0,
@@ -322,22 +323,18 @@ class DatasetWriter:
         temporary.write_text(json.dumps(meta, indent=2))
         os.replace(temporary, path)
 
-    def _write_feature_stats(self, root: zarr.Group, n_panels: int) -> None:
-        nnz = np.zeros(self.n_cols, np.int64)
-        sumsq = np.zeros(self.n_cols, np.float64)
-        lo = 0
-        for p in range(n_panels):
-            if self.sparse:
-                X = root[f"panels/{p}/X"]
-                add_feature_stats(np.asarray(X["indices"][:]), np.asarray(X["data"][:]), nnz, sumsq)  # type: ignore[index]
-            else:
-                hi = lo + len(self._load(p, "row_ids"))
-                values = np.asarray(root["X"][lo:hi])  # type: ignore[index]
-                nnz += np.count_nonzero(values, axis=0)
-                sumsq += np.square(values, dtype=np.float64).sum(axis=0)
-                lo = hi
-        write_array(root, "feature_nnz", nnz, self.n_cols)
-        write_array(root, "feature_sumsq", sumsq, self.n_cols)
+    def _write_feature_stats(self, root: zarr.Group, bounds: Int64Array) -> dict[str, int]:
+        """Returns what the attributes say of all columns together."""
+        n_panels, writer = len(bounds) - 1, FeatureStatsWriter(root, self.n_cols)
+        if self.sparse:
+            groups = (root[f"panels/{p}/X"] for p in range(n_panels))
+            panels = ((np.asarray(X["indices"][:]), np.asarray(X["data"][:])) for X in groups)  # type: ignore[index]
+            for statistics in sparse_stats(panels, self.n_cols, self.partial / "columns"):
+                writer.add(*statistics)
+        else:
+            rows = (np.asarray(root["X"][lo:hi]) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True))  # type: ignore[index]
+            writer.add(*dense_stats(rows, self.n_cols))
+        return {"n_used": writer.n_used, "max_nnz": writer.max_nnz}
 
 
 def _as_stored(X: Csr, n_cols: int) -> Csr:

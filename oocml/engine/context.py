@@ -13,6 +13,7 @@ from typing import Any
 
 from oocml.data.dataset import Dataset
 from oocml.data.tiles import Tiles, tiles_path
+from oocml.engine.kept_columns import kept_features
 from oocml.engine.messages import WorkerSetup
 from oocml.errors import InputError
 from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
@@ -23,6 +24,10 @@ from oocml.store.buffers import BufferPool, aligned_empty
 from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
 from oocml.store.run import RunStore
+from oocml.types import Bounds
+
+INITIAL_BYTES = 2**22
+"""Initial values that are made at a time."""
 
 
 @dataclass
@@ -96,10 +101,13 @@ def _open_context(setup: WorkerSetup) -> RunContext:
 def problem_of(run: RunStore) -> Problem:
     """What a run's model may know of its training data; needs the run alone."""
     held, config = run.held_arrays(), run.config
+    features: dict[str, Any] = {
+        name: held[name] if name in held else kept_features(run, name)
+        for name in ("feature_nnz", "feature_sumsq")
+    }
     return Problem(
         **config["problem"],
-        feature_nnz=held["feature_nnz"],
-        feature_sumsq=held["feature_sumsq"],
+        **features,
         labels=held.get("labels"),
         settings=config["settings"],
         seed=config["seed"],
@@ -115,7 +123,16 @@ def initial_block(
 ) -> Array:
     """A block at stamp 0; ``take`` makes the array that is filled."""
     block = take(block_shape(spec, layout, problem, index), spec.dtype)
-    block[...] = spec.init(problem, block_bounds(spec, layout, index)) if callable(spec.init) else spec.init
+    bounds, init = block_bounds(spec, layout, index), spec.init
+    if not callable(init):
+        block[...] = init
+    elif spec.dims[:1] not in (("rows",), ("cols",)):
+        block[...] = init(problem, bounds)
+    else:
+        step = max(1, INITIAL_BYTES * bounds.size // max(1, block.nbytes))
+        for lo in range(bounds.lo, bounds.hi, step):
+            part = Bounds(lo, min(lo + step, bounds.hi))
+            block[lo - bounds.lo : part.hi - bounds.lo] = init(problem, part)
     return block
 
 

@@ -35,17 +35,20 @@ def problem_of(
     """The problem of a training on one panel."""
     X = panel.X
     kind = "none" if panel.y is None else "sets" if isinstance(panel.y, LabelSets) else "number"
+    counts = np.bincount(X.indices, minlength=n_features)
     squares = np.bincount(X.indices, X.data.astype(np.float64) ** 2, minlength=n_features)
     return Problem(
         n_rows=len(X.indptr) - 1,
         n_features=n_features,
         nnz=len(X.data),
-        feature_nnz=np.bincount(X.indices, minlength=n_features),
+        feature_nnz=counts,
         feature_sumsq=squares,
         labels=labels,
         label_kind=kind,
         settings=dict(model.defaults()) | settings,
         seed=seed,
+        n_used_features=int(np.count_nonzero(counts)),
+        max_feature_nnz=int(counts.max(initial=0)),
     )
 
 

@@ -70,9 +70,9 @@ class RunArrays(StateReader):
 
     def order(self, name: str) -> Order | None:
         """The order of an array's joined axis, if it is not the run's."""
-        kind, columns, rows = self.specs[name].kind, self._held.get("columns"), self._kept_rows
+        kind, columns, rows = self.specs[name].kind, self.column_order, self._kept_rows
         if kind == "col" and columns is not None:
-            return Order(lambda bounds: columns[bounds.lo : bounds.hi], len(columns))
+            return Order(lambda bounds: columns.columns(*bounds), columns.n_cols)
         if kind == "row" and rows is not None:
             return Order(lambda bounds: rows.row_ids(*bounds), self._n_source_rows)
         return None
@@ -94,12 +94,14 @@ class RunArrays(StateReader):
 
     def piece(self, name: str, index: int, prune: float = 0.0) -> Array:
         """A block with its features in the dataset's order, without weights smaller than ``prune``."""
-        spec, columns = self.specs[name], self._held.get("columns")
+        spec, columns = self.specs[name], self.column_order
         block = self.block(name, index)
         if spec.kind == "col":
             block = pruned(spec, block, prune)
         if columns is not None and "features" in spec.dims:
-            block = put(np.empty_like(block), spec.dims.index("features"), columns, block)
+            block = put(
+                np.empty_like(block), spec.dims.index("features"), columns.columns(0, columns.n_cols), block
+            )
         return block
 
     def pieces(self, name: str, prune: float = 0.0) -> Iterator[tuple[Bounds, Array]]:

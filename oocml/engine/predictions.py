@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from oocml.data.column_order import ColumnOrder
 from oocml.data.dataset import Dataset
 from oocml.data.entry_spill import BUFFER_ENTRIES, EntrySpill
 from oocml.engine.out_path import making
@@ -28,7 +29,7 @@ Batch = tuple[npt.NDArray[np.int64], dict[str, Array]]
 
 
 def in_data_order(
-    outputs: Mapping[str, Array], row_ids: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]
+    outputs: Mapping[str, Array], row_ids: npt.NDArray[np.int64], order: ColumnOrder
 ) -> dict[str, Array]:
     """What a model of tiles predicts for a batch, with row numbers of the source and columns of the dataset.
 
@@ -36,13 +37,14 @@ def in_data_order(
     ----------
     row_ids
         Of the batch's rows.
-    columns
-        The dataset's column at each place of the run's order.
+    order
+        Of the run's columns.
     """
     found = dict(outputs)
     if "columns" in found:
         place = found["columns"]
-        found["columns"] = np.where(place >= 0, columns[place].astype(np.int64), -1)
+        columns = order.columns_at(np.maximum(place, 0)).astype(np.int64)
+        found["columns"] = np.where(place >= 0, columns, -1)
     if "rows" in found:
         found["rows"] = row_ids[found["rows"]]
     return found

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from oocml.data.column_order import ColumnOrder
 from oocml.data.dataset import Dataset
-from oocml.data.tiles import cut_tiles, invert
+from oocml.data.tiles import CutRows
 from oocml.engine.kept_rows import KeptRows
 from oocml.engine.predictions import in_data_order
 from oocml.engine.state_reader import StateReader
@@ -35,11 +36,10 @@ class ScoredPanel:
         self.tiles: Any = None
         self.seen: Any = None
         if model.tiles:
-            columns = reader.run.held_arrays()["columns"]
-            position, bounds = invert(columns), reader.layout.col_bounds
-            self.tiles = cut_tiles(panel.X, position, bounds)
+            assert reader.column_order is not None
+            self.tiles = CutRows(panel.X, reader.column_order)
             if scoring.seen:
-                self.seen = self._seen(number, position)
+                self.seen = self._seen(number, reader.column_order)
             self.data = model.prepare(panel._replace(X=nothing(self.n_rows)), problem, Bounds(0, 0))
         else:
             self.data = model.prepare(panel, problem, Bounds(0, problem.n_features))
@@ -60,15 +60,15 @@ class ScoredPanel:
 
     def predictions(self) -> dict[str, Array]:
         outputs = self.scoring.predictions(self.accumulator, self.data)
-        if not self.reader.model.tiles:
+        if self.reader.column_order is None:
             return outputs
-        return in_data_order(outputs, self.panel.row_ids, self.reader.run.held_arrays()["columns"])
+        return in_data_order(outputs, self.panel.row_ids, self.reader.column_order)
 
-    def _seen(self, number: int, position: Any) -> Any:
+    def _seen(self, number: int, order: ColumnOrder) -> CutRows:
         kept = KeptRows(self.reader.run)
         known = number + 1 < len(kept.panel_bounds)
         X = kept.seen(number) if known else nothing(self.n_rows)
-        return cut_tiles(X, position, self.reader.layout.col_bounds)
+        return CutRows(X, order)
 
     def _row_state(self, dataset: Dataset, number: int) -> dict[str, Array]:
         """The row arrays that scoring reads: of the training's rows, and zeros for rows it did not have."""

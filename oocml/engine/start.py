@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 
+from oocml.data.column_order import deal_columns
 from oocml.data.dataset import Dataset
+from oocml.data.feature_arrays import feature_facts, of_dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
-from oocml.data.tiles import deal_columns
+from oocml.engine.kept_columns import keep_columns
 from oocml.engine.kept_rows import keep_rows
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
@@ -29,6 +32,8 @@ from oocml.schedule.plan import Plan
 from oocml.store.run import RunStore, create_run
 
 PANEL_BYTES = 8 * 2**20
+IN_CONFIG = ("n_rows", "n_features", "nnz", "label_kind", "n_used_features", "max_feature_nnz")
+"""What the configuration has of the problem."""
 PACKAGES = ("oocml", "numpy", "numba", "zarr", "dask", "distributed")
 
 
@@ -38,16 +43,23 @@ def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], se
     unknown = sorted(set(settings) - set(defaults))
     if unknown:
         raise UsageError(f"{model.name} has no setting {unknown[0]!r}; it has {', '.join(sorted(defaults))}")
+    facts = feature_facts(dataset)
+    feature_nnz, feature_sumsq = (
+        (of_dataset(dataset, name) if model.tiles else getattr(dataset, name))
+        for name in ("feature_nnz", "feature_sumsq")
+    )
     problem = Problem(
         n_rows=dataset.n_rows,
         n_features=dataset.n_cols,
         nnz=dataset.nnz,
-        feature_nnz=dataset.feature_nnz,
-        feature_sumsq=dataset.feature_sumsq,
+        feature_nnz=feature_nnz,
+        feature_sumsq=feature_sumsq,
         labels=dataset.labels,
         label_kind=dataset.label_kind,  # type: ignore[arg-type]
         settings={**defaults, **settings},
         seed=seed,
+        n_used_features=facts.n_used,
+        max_feature_nnz=facts.max_nnz,
     )
     model.check(problem)
     return problem
@@ -76,6 +88,8 @@ def problem_of_spec(
         label_kind="none" if spec.classes is None else "number",
         settings={**model.defaults(), **settings},
         seed=seed,
+        n_used_features=n_features,
+        max_feature_nnz=max(1, nnz // n_features),
     )
     model.check(problem)
     return problem, panels
@@ -113,7 +127,7 @@ def begin_run(
         "seed": problem.seed,
         "dataset": os.path.abspath(dataset.path),
         "dataset_sha256": dataset_sha256(dataset),
-        "problem": {name: getattr(problem, name) for name in ("n_rows", "n_features", "nnz", "label_kind")},
+        "problem": {name: getattr(problem, name) for name in IN_CONFIG},
         "layout": plan.layout.to_dict(),
         "memory": plan.memory,
         "workers": plan.workers,
@@ -125,16 +139,13 @@ def begin_run(
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "machine": platform.machine(),
     }
-    columns = deal_columns(problem.feature_nnz, plan.layout.col_bounds) if model.tiles else None
-    if columns is not None:
-        problem = in_order(problem, columns)
     arrays = {spec.name: stored_array(spec, plan.layout, problem) for spec in model.state(problem)}
     return create_run(
         path,
         config=config,
         arrays=arrays,
-        held=_held(problem, dataset, columns),
-        fill=partial(keep_rows, dataset=dataset) if keeps_rows(model, problem) else None,
+        held=_held(problem, dataset, tiles=model.tiles),
+        fill=partial(_keep, model=model, problem=problem, dataset=dataset, col_bounds=plan.layout.col_bounds),
         segments=[epochs],
         model_file=model_file,
         overwrite=overwrite,
@@ -147,22 +158,20 @@ def keeps_rows(model: Model, problem: Problem) -> bool:
     return any(spec.kind == "row" and spec.export for spec in model.state(problem)) and model.tiles
 
 
-def in_order(problem: Problem, columns: npt.NDArray[np.int32]) -> Problem:
-    """The problem with its features in the run's order; ``columns`` has the dataset's column at each place."""
-    return problem._replace(
-        feature_nnz=problem.feature_nnz[columns], feature_sumsq=problem.feature_sumsq[columns]
-    )
+def _keep(
+    group: zarr.Group, model: Model, problem: Problem, dataset: Dataset, col_bounds: Sequence[int]
+) -> None:
+    """What the run of a model of tiles keeps of the dataset, so that it is enough by itself afterwards."""
+    if model.tiles:
+        keep_columns(group, dataset, deal_columns(problem.feature_nnz, col_bounds))
+    if keeps_rows(model, problem):
+        keep_rows(group, dataset)
 
 
-def _held(
-    problem: Problem, dataset: Dataset, columns: npt.NDArray[np.int32] | None
-) -> dict[str, npt.NDArray[Any]]:
-    held: dict[str, npt.NDArray[Any]] = {
-        "feature_nnz": problem.feature_nnz,
-        "feature_sumsq": problem.feature_sumsq,
-    }
-    if columns is not None:
-        held["columns"] = columns
+def _held(problem: Problem, dataset: Dataset, *, tiles: bool) -> dict[str, npt.NDArray[Any]]:
+    held: dict[str, npt.NDArray[Any]] = {}
+    if not tiles:
+        held = {"feature_nnz": problem.feature_nnz, "feature_sumsq": problem.feature_sumsq}
     if problem.labels is not None:
         held["labels"] = problem.labels
     if dataset.label_names is not None:

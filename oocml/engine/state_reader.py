@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from oocml.data.column_order import ColumnOrder
 from oocml.engine.context import initial_block, problem_of
+from oocml.engine.kept_columns import kept_order
 from oocml.errors import DamagedStore, InputError
 from oocml.models.protocol import Array, Problem, StateSpec
 from oocml.models.registry import load_model
@@ -61,6 +64,11 @@ class StateReader:
     def __reduce__(self) -> tuple[Any, ...]:
         # a worker opens the run itself: a user's model has no name that it could be pickled by
         return type(self), (self.run, self.checkpoint)
+
+    @functools.cached_property
+    def column_order(self) -> ColumnOrder | None:
+        """The order of the run's columns; None if it is the dataset's."""
+        return kept_order(self.run)
 
     def block(self, name: str, index: int) -> Array:
         """Block ``index`` of a state array.

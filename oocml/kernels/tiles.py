@@ -1,13 +1,62 @@
 """Kernels of the column partition: columns dealt to blocks, rows cut into tiles."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from oocml.kernels.jit import jit
+from oocml.types import Int32Array, Int64Array
 
 # i=row, j=column within its block, q=column block, e=stored entry, f=entry of the output
 
 LONG = 32
 """Rows of a tile with more entries are sorted by a sort that is fast for many."""
+MOST_HEAVY = 1 << 20
+"""Columns that are dealt one by one."""
+COLUMNS_AT_ONCE = 1 << 20
+"""Columns whose entries are looked at at a time."""
+SLICE_COUNTS = 1 << 22
+"""Rows x column blocks that are cut at a time."""
+_U = np.uint64
+
+
+def order_bytes(n_cols: int) -> int:
+    """Memory of an order of columns, for looking places up."""
+    return 8 * min(n_cols, MOST_HEAVY) + (n_cols // 5 if n_cols > MOST_HEAVY else 0)
+
+
+def dealing_bytes(n_cols: int) -> int:
+    """Memory that it takes to deal columns, and to write what belongs to them in their new order."""
+    return order_bytes(n_cols) + 40 * min(n_cols, MOST_HEAVY) + 48 * min(n_cols, COLUMNS_AT_ONCE)
+
+
+def cutting_bytes(panel_bytes: int, panel_rows: int, n_cols: int, n_blocks: int) -> int:
+    """Memory that it takes to cut panels of at most that size into tiles, however many they are.
+
+    A panel, as much again while it is read and while it is cut, counts by row and column block, and the order of the
+    columns.
+    """
+    counts = 4 * min(max(SLICE_COUNTS, n_blocks), panel_rows * n_blocks)
+    return 3 * panel_bytes + counts + order_bytes(n_cols) + 64 * n_blocks
+
+
+class Places(NamedTuple):
+    """Where each column of a dataset is in a run's order, in little memory; `oocml.data.column_order` says how."""
+
+    heavy: Int32Array
+    """Place of each heavy column, by number."""
+    marks: np.ndarray
+    """uint64: bit c is set if column c is heavy; empty if all are."""
+    ranks: Int32Array
+    """Heavy columns before the first column of each word of ``marks``."""
+    first: Int64Array
+    """Place of the first light column of each block, blocks by falling room."""
+    light: Int64Array
+    """First light column of each phase, counted among light ones."""
+    turn: Int64Array
+    """First turn of each phase."""
+    blocks: Int64Array
+    """Blocks that have room throughout each phase: the first ones."""
 
 
 @jit
@@ -47,13 +96,16 @@ def sift_down(heap, size):  # type: ignore[no-untyped-def]
 
 
 @jit
-def deal(order, nnz, bounds, dealt):  # type: ignore[no-untyped-def]
-    """Give each column of ``order`` to the block of least load that has room; a column weighs 1 or its entries."""
+def deal(order, nnz, bounds, places, ends):  # type: ignore[no-untyped-def]
+    """Give each column of ``order`` to the block of least load that has room; a column weighs 1 or its entries.
+
+    ``places`` gets the place of each column, ``ends`` (blocks,) the one after the last that was given in each block.
+    """
     n_blocks = len(bounds) - 1
     bits = np.int64(0)
     while (1 << bits) < n_blocks:
         bits += 1
-    ends = bounds[:-1].copy()
+    ends[:] = bounds[:-1]
     heap = np.empty(n_blocks, np.int64)  # load and number of a block in one word
     size = 0
     for q in range(n_blocks):
@@ -62,7 +114,7 @@ def deal(order, nnz, bounds, dealt):  # type: ignore[no-untyped-def]
             size += 1
     for r in range(len(order)):
         q = heap[0] & ((1 << bits) - 1)
-        dealt[ends[q]] = order[r]
+        places[order[r]] = ends[q]
         ends[q] += 1
         heap[0] += max(nnz[order[r]], 1) << bits
         if ends[q] == bounds[q + 1]:
@@ -70,6 +122,53 @@ def deal(order, nnz, bounds, dealt):  # type: ignore[no-untyped-def]
             heap[0] = heap[size]
         if size > 1:
             sift_down(heap, size)
+
+
+@jit
+def bits_set(word):  # type: ignore[no-untyped-def]
+    """How many bits of a word are set."""
+    word -= (word >> _U(1)) & _U(0x5555555555555555)
+    word = (word & _U(0x3333333333333333)) + ((word >> _U(2)) & _U(0x3333333333333333))
+    word = (word + (word >> _U(4))) & _U(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * _U(0x0101010101010101)) >> _U(56))
+
+
+def shift_of(turn, n_blocks):  # type: ignore[no-untyped-def]
+    """By how much the blocks are shifted in a turn (turn < 2^31): hashed, so that no pattern of columns meets it."""
+    return (((turn * 2654435761) & 0xFFFFFFFF) * n_blocks) >> 32
+
+
+_shift_of = jit(shift_of)
+
+
+@jit
+def find_places(places, columns, found):  # type: ignore[no-untyped-def]
+    """Place of each of ``columns`` in the run's order."""
+    # c=column, t=column among the light ones, i=block by falling room
+    if len(places.marks) == 0:
+        for e in range(len(columns)):
+            found[e] = places.heavy[columns[e]]
+        return
+    for e in range(len(columns)):
+        c = np.int64(columns[e])
+        mask, bit = places.marks[c >> 6], _U(c & 63)
+        before = places.ranks[c >> 6] + bits_set(mask & ((_U(1) << bit) - _U(1)))
+        if (mask >> bit) & _U(1):
+            found[e] = places.heavy[before]
+            continue
+        t = c - before
+        phase = 0
+        while phase + 1 < len(places.light) and t >= places.light[phase + 1]:
+            phase += 1
+        n_blocks = places.blocks[phase]
+        t -= places.light[phase]
+        turn = t // n_blocks
+        i = t - turn * n_blocks
+        turn += places.turn[phase]
+        i += _shift_of(turn, n_blocks)
+        if i >= n_blocks:
+            i -= n_blocks
+        found[e] = places.first[i] + turn
 
 
 @jit
@@ -94,16 +193,18 @@ def blocks_per_place(bounds):  # type: ignore[no-untyped-def]
 
 
 @jit
-def count_blocks(indices, position, bounds, nnz):  # type: ignore[no-untyped-def]
+def count_blocks(indices, places, bounds, nnz):  # type: ignore[no-untyped-def]
     """Add the entries of each column block to ``nnz``."""
     scale = blocks_per_place(bounds)
+    found = np.empty(len(indices), np.int32)
+    find_places(places, indices, found)
     for e in range(len(indices)):
-        nnz[block_of(position[indices[e]], bounds, scale)] += 1
+        nnz[block_of(found[e], bounds, scale)] += 1
 
 
 @jit
 def cut_rows(  # type: ignore[no-untyped-def]
-    indptr, indices, data, lo, hi, position, bounds, ends, row_nnz, out_indices, out_data
+    indptr, indices, data, lo, hi, places, bounds, ends, row_nnz, out_indices, out_data
 ):
     """Sort the entries of rows ``lo:hi`` by column block, then row, then column.
 
@@ -113,13 +214,12 @@ def cut_rows(  # type: ignore[no-untyped-def]
     n_blocks = len(bounds) - 1
     scale = blocks_per_place(bounds)
     origin = indptr[lo]
-    places = np.empty(indptr[hi] - origin, np.int32)
+    found = np.empty(indptr[hi] - origin, np.int32)
+    find_places(places, indices[origin : indptr[hi]], found)
     ends[:] = 0
     for i in range(lo, hi):
         for e in range(indptr[i], indptr[i + 1]):
-            place = position[indices[e]]
-            places[e - origin] = place
-            q = block_of(place, bounds, scale)
+            q = block_of(found[e - origin], bounds, scale)
             row_nnz[q, i - lo] += 1
             ends[q] += 1
     total = np.int64(0)
@@ -132,7 +232,7 @@ def cut_rows(  # type: ignore[no-untyped-def]
     for i in range(lo, hi):
         any_long = False
         for e in range(indptr[i], indptr[i + 1]):
-            place = places[e - origin]
+            place = found[e - origin]
             q = block_of(place, bounds, scale)
             j = np.int32(place - bounds[q])
             f = ends[q]

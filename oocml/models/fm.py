@@ -51,8 +51,8 @@ from oocml.types import Bounds, Panel
 
 def visit(v: Visit) -> Parts:
     """Steps on one row block, and sums for the one after it."""
-    block, step = fm_visits.block_of(v), step_of(v.params)
-    alone = v.cols.size == len(v.constants["share"])  # then there is no rest, and nothing to gather
+    block, step = fm_visits.feature_block(v.col), step_of(v.params)
+    alone = v.cols.size == v.params["n_features"]  # then there is no rest, and nothing to gather
     parts: dict[str, Any] = {}
     if v.data is not None:
         total, w0 = v.row["total"], v.shared["w0"]
@@ -119,7 +119,7 @@ class FM:
         return (*specs, StateSpec("partial", "cell", dims, "float32", "sums over one column block"))
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
-        return {"share": fm_settings.shares(problem)}
+        return {}
 
     def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> TargetRows:
         return fm_visits.prepare(panel, problem, cols)
@@ -152,10 +152,10 @@ class FM:
             "visit",
             "tiles",
             "visit",
-            reads=(*changed, "w0"),
+            reads=(*changed, *fm_visits.fixed(problem), "w0"),
             writes=(*changed, "w0", "total", "partial"),
             data=True,
-            params=params,
+            params={**params, "n_features": problem.n_features},
             ahead=True,
             consumes=("partial",),
         )

@@ -30,7 +30,7 @@ CURVATURE = {True: 0.25, False: 1.0}
 
 
 def tour(v: Visit) -> Parts:
-    block, step = fm_visits.block_of(v), step_of(v.params)
+    block, step = fm_visits.feature_block(v.col), step_of(v.params)
     fm_columns(v.data, block, v.row["total"], v.row["slope"], v.scratch["gradient"], step)
     if "fresh" not in v.row:
         return {}
@@ -64,7 +64,7 @@ def tour_pass(problem: Problem, params: Mapping[str, Any]) -> Pass:
         "tour",
         "tiles",
         "tour",
-        reads=(*changed, "total", "slope"),
+        reads=(*changed, *fm_visits.fixed(problem), "total", "slope"),
         writes=(*changed, *(("fresh",) if fused else ())),
         data=True,
         params=params,

@@ -42,7 +42,6 @@ class FmScoring:
 
     seen = False
     per_entry = False
-    share: Array
 
     def __init__(
         self, problem: Problem, top: int, n_factors: int, params: Mapping[str, Any], reads: tuple[str, ...]
@@ -50,16 +49,14 @@ class FmScoring:
         self.n_factors, self.labels = n_factors, problem.labels
         self.classifies = is_classification(problem)
         self.top = min(top, 2) or 2
-        self.params, self.reads = dict(params), reads
+        self.problem, self.params, self.reads = problem, dict(params), reads
 
     @classmethod
     def of(cls, problem: Problem, top: int) -> FmScoring:
         """That of the model ``fm``."""
         k = n_factors(problem)
         reads = ("w", "w0", *(("V",) if k else ()), *(() if is_classification(problem) else ("target",)))
-        scoring = cls(problem, top, k, step_params(problem, 0.0, 1.0), reads)
-        scoring.share = shares(problem)
-        return scoring
+        return cls(problem, top, k, step_params(problem, 0.0, 1.0), reads)
 
     def begin(self, data: TargetRows, n_rows: int, state: Mapping[str, Array]) -> Summed:
         sums = np.zeros((n_rows, self.n_factors + 2), np.float32)
@@ -73,7 +70,7 @@ class FmScoring:
         col: Mapping[str, Array],
         seen: Csr | None,
     ) -> None:
-        block = feature_block(col, self.share[cols.lo : cols.hi])
+        block = feature_block({**col, "share": shares(self.problem, cols)})
         accumulator.ridge[0] += fm_accumulate(data, block, accumulator.sums, step_of(self.params))
 
     def metrics(self, accumulator: Summed, data: TargetRows) -> Counted:

@@ -11,6 +11,7 @@ from oocml.errors import InputError, UsageError
 from oocml.kernels.fm import Step
 from oocml.models.protocol import Array, Problem, Settings
 from oocml.models.step_sizes import KINDS
+from oocml.types import Bounds
 
 TASKS = ("regression", "classification")
 SOLVERS = ("tiles", "dsfacto")
@@ -60,16 +61,16 @@ def ridges(problem: Problem) -> tuple[float, float]:
     if l2 is None:
         l2 = L2[task_of(problem)]
         if not settings["weighted_l2"]:
-            l2 *= problem.nnz / (max(1, problem.n_rows) * max(1, np.count_nonzero(problem.feature_nnz)))
+            l2 *= problem.nnz / (max(1, problem.n_rows) * max(1, problem.n_used_features))
     linear = settings["l2_linear"]
     return float(LINEAR_SHARE * l2 if linear is None else linear), float(l2)
 
 
-def shares(problem: Problem) -> Array:
+def shares(problem: Problem, cols: Bounds) -> Array:
     """The ridge of every occurrence of a feature: all of it, or so much that it adds up to 1 for a row on average."""
     if problem.settings["weighted_l2"]:
-        return np.ones(problem.n_features, np.float32)
-    return (problem.n_rows / np.maximum(problem.feature_nnz, 1)).astype(np.float32)
+        return np.ones(cols.size, np.float32)
+    return (problem.n_rows / np.maximum(problem.feature_nnz[cols.lo : cols.hi], 1)).astype(np.float32)
 
 
 def first_rate(problem: Problem) -> float:

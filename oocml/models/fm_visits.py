@@ -9,13 +9,15 @@ import numpy as np
 
 from oocml.kernels.fm import FeatureBlock, TargetRows, fm_accumulate, fm_slopes
 from oocml.kernels.noise import fill_noise
-from oocml.models.fm_settings import SPREAD, is_classification, n_factors, step_of
+from oocml.models.fm_settings import SPREAD, is_classification, n_factors, shares, step_of
 from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit, derive_seed
 from oocml.types import Bounds, Panel
 
 HUGE = 3e38
 """Beyond every target."""
 FACTOR_SEED = 1
+FEATURES_AT_ONCE = 1 << 18
+"""Features whose statistics are in memory at a time."""
 
 
 def initial_factors(problem: Problem, bounds: Bounds) -> Array:
@@ -44,6 +46,11 @@ def parameters(problem: Problem) -> tuple[str, ...]:
     return (*factors, "w", *(("squares",) if problem.settings["step"] == "adagrad" else ()))
 
 
+def fixed(problem: Problem) -> tuple[str, ...]:
+    """What kernels must know of each column beside."""
+    return () if problem.settings["weighted_l2"] else ("share",)
+
+
 def state(problem: Problem) -> list[StateSpec]:
     f32, k = "float32", n_factors(problem)
     specs = [
@@ -64,6 +71,8 @@ def state(problem: Problem) -> list[StateSpec]:
         specs.append(StateSpec("V", "col", ("cols", k), f32, "factors", initial_factors, export=True))
     if problem.settings["step"] == "adagrad":
         specs.append(StateSpec("squares", "col", ("cols", 2), f32, "squared gradients of w, V", init=1.0))
+    if not problem.settings["weighted_l2"]:
+        specs.append(StateSpec("share", "col", ("cols",), f32, "of the ridge, by occurrence", shares))
     if not is_classification(problem):
         specs.append(target_state())
     return specs
@@ -76,9 +85,14 @@ def target_state() -> StateSpec:
 
 def inverse_rms(problem: Problem, cols: Bounds) -> Array:
     """What each feature's values are multiplied by: 1 over their root mean square, over entries."""
-    nnz, squares = problem.feature_nnz[cols.lo : cols.hi], problem.feature_sumsq[cols.lo : cols.hi]
-    known = (nnz > 0) & (squares > 0)
-    return np.sqrt(np.divide(nnz, squares, out=np.zeros(cols.size), where=known)).astype(np.float32)
+    found = np.zeros(cols.size, np.float32)
+    for lo in range(cols.lo, cols.hi, FEATURES_AT_ONCE):
+        hi = min(lo + FEATURES_AT_ONCE, cols.hi)
+        nnz, squares = problem.feature_nnz[lo:hi], problem.feature_sumsq[lo:hi]
+        known = (nnz > 0) & (squares > 0)
+        ratio = np.divide(nnz, squares, out=np.zeros(hi - lo), where=known)
+        found[lo - cols.lo : hi - cols.lo] = np.sqrt(ratio, out=ratio)
+    return found
 
 
 def prepare(panel: Panel, problem: Problem, cols: Bounds) -> TargetRows:
@@ -91,20 +105,16 @@ def prepare(panel: Panel, problem: Problem, cols: Bounds) -> TargetRows:
     return TargetRows(X.indptr, X.indices, X.data * inverse_rms(problem, cols)[X.indices], y)
 
 
-def feature_block(col: Mapping[str, Array], share: Array) -> FeatureBlock:
+def feature_block(col: Mapping[str, Array]) -> FeatureBlock:
     """The parameters of a column block; those the settings do without are made up."""
     n = len(col["w"])
-    V, h = col.get("V"), col.get("squares")
+    V, h, share = col.get("V"), col.get("squares"), col.get("share")
     return FeatureBlock(
         np.zeros((n, 0), np.float32) if V is None else V,
         col["w"],
         np.ones((n, 2), np.float32) if h is None else h,
-        share,
+        np.ones(n, np.float32) if share is None else share,
     )
-
-
-def block_of(v: Visit) -> FeatureBlock:
-    return feature_block(v.col, v.constants["share"][v.cols.lo : v.cols.hi])
 
 
 def moments(v: Visit) -> Parts:
@@ -126,7 +136,7 @@ def gathered(v: Visit) -> Array:
 
 
 def collect(v: Visit) -> Parts:
-    return {"ridge": fm_accumulate(v.data, block_of(v), gathered(v), step_of(v.params))}
+    return {"ridge": fm_accumulate(v.data, feature_block(v.col), gathered(v), step_of(v.params))}
 
 
 def judge(v: Visit) -> Parts:
@@ -137,7 +147,7 @@ def judge(v: Visit) -> Parts:
 
 def exact_passes(problem: Problem, params: Mapping[str, Any], into: str) -> tuple[Pass, Pass]:
     """Sums over all features into a row array, and the losses that follow from them."""
-    reads = tuple(name for name in parameters(problem) if name != "squares")
+    reads = (*(name for name in parameters(problem) if name != "squares"), *fixed(problem))
     return (
         Pass("collect", "tiles", "collect", reads=reads, writes=(into,), data=True, params=params),
         Pass("judge", "rows", "judge", reads=(into, "w0"), data=True, params=params),

@@ -66,6 +66,10 @@ def initial_col_factors(problem: Problem, bounds: Bounds) -> Array:
     return V
 
 
+def col_counts(problem: Problem, bounds: Bounds) -> Array:
+    return problem.feature_nnz[bounds.lo : bounds.hi]
+
+
 def initial_extremes(problem: Problem, bounds: Bounds) -> Array:
     del problem, bounds
     return np.array([HUGE, -HUGE], np.float32)
@@ -88,7 +92,7 @@ def row_side(v: Visit) -> Side:
 
 
 def col_side(v: Visit) -> Side:
-    return side(v.col, "V", "col", v.constants["col_count"][v.cols.lo : v.cols.hi])
+    return side(v.col, "V", "col", v.col["col_count"])
 
 
 def step_of(params: Mapping[str, Any]) -> Step:
@@ -193,6 +197,7 @@ class MF:
             StateSpec("U", "row", ("rows", k), f32, "factors of rows", initial_row_factors, export=True),
             StateSpec("V", "col", ("cols", k), f32, "factors of columns", initial_col_factors, export=True),
             StateSpec("row_count", "row", ("rows",), f32, "ratings of rows", export=True),
+            StateSpec("col_count", "col", ("cols",), f32, "ratings of columns", col_counts),
             StateSpec("extremes", "col", ("cols", 2), f32, "lowest and highest rating", initial_extremes),
             StateSpec(
                 "target", "shared", (4,), f32, "center, scale, lowest, highest", initial_target, export=True
@@ -208,7 +213,7 @@ class MF:
         return tuple(specs)
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
-        return {"col_count": problem.feature_nnz.astype(np.float32)}
+        return {}
 
     def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> Csr:
         return panel.X
@@ -229,13 +234,15 @@ class MF:
     def visit_pass(self, problem: Problem, center: float, scale: float) -> Pass:
         """An epoch; the step ``eta`` is still to be added to its ``params``."""
         changed, params = parameters(problem), step_params(problem, center, scale)
-        reads = (*changed, "row_count")
+        reads = (*changed, "row_count", "col_count")
         return Pass("visit", "tiles", "visit", reads=reads, writes=changed, data=True, params=params)
 
     def measure_pass(self, problem: Problem, center: float, scale: float) -> Pass:
         reads = tuple(name for name in parameters(problem) if not name.endswith("_squares"))
         params = step_params(problem, center, scale)
-        return Pass("measure", "tiles", "measure", reads=(*reads, "row_count"), data=True, params=params)
+        return Pass(
+            "measure", "tiles", "measure", reads=(*reads, "row_count", "col_count"), data=True, params=params
+        )
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
         """The ratings' moments; then per segment the epochs and the exact objective."""

@@ -37,7 +37,7 @@ def ridge(problem: Problem) -> float:
     l2 = problem.settings["l2"]
     if l2 is not None:
         return float(l2)
-    n_rated = max(1, int(np.count_nonzero(problem.feature_nnz)))
+    n_rated = max(1, problem.n_used_features)
     density = problem.nnz / max(1, min(problem.n_rows, n_rated))
     low, high = L2_RANGE
     l2 = float(np.clip(high * (FEW_RATINGS / max(density, 1.0)) ** 0.25, low, high))

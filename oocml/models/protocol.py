@@ -30,7 +30,12 @@ Settings = Mapping[str, Any]
 
 
 class Problem(NamedTuple):
-    """What a model may know of its data before training; everything in it is small or O(n_features)."""
+    """What a model may know of its data before training.
+
+    Models of tiles have more features than memory holds numbers: what belongs to each feature is read by ranges
+    (``problem.feature_nnz[cols.lo : cols.hi]``), in the run's order of columns, and nothing else can be done with it.
+    Before there is an order (`Model.check`, the plan) it is the dataset's.
+    """
 
     n_rows: int
     n_features: int
@@ -44,6 +49,10 @@ class Problem(NamedTuple):
     label_kind: Literal["none", "number", "sets"]
     settings: Settings
     seed: int
+    n_used_features: int = 0
+    """Features that have entries."""
+    max_feature_nnz: int = 0
+    """Entries of the most frequent feature."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,10 @@ class StateSpec:
     dtype: str
     doc: str
     init: Callable[[Problem, Bounds], Array | float] | float = 0.0
-    """Value at stamp 0, or a pure function of the problem and the block's row or column bounds."""
+    """Value at stamp 0, or a pure function of the problem and row or column bounds.
+
+    Blocks are filled in parts where rows or columns come first: what a row or column gets is a matter of its number.
+    """
     export: bool = False
     """Whether exports hold it (as one plain array, blocks joined along "rows" or "cols")."""
     merge: bool = False
@@ -290,7 +302,8 @@ class Model(Protocol):
     def state(self, problem: Problem) -> tuple[StateSpec, ...]: ...
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
-        """Read-only arrays of O(n_features) that every worker derives once."""
+        """Read-only arrays that every worker derives once: of O(n_features), or small for models of tiles (which may
+        have a column array that no pass writes, for what a kernel must know of each column)."""
 
     def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> Any:
         """What kernels get as ``visit.data``; called once per panel or tile read, then cached.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from oocml.kernels.tiles import cutting_bytes, dealing_bytes
 from oocml.models.protocol import Dim, Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
 from oocml.schedule.tasks import Specs, blocks_of, sub_epochs
@@ -21,6 +22,8 @@ TILE_SLACK = 1.15
 """The largest tile against the mean one."""
 TILE_ROW_BYTES = 2
 """Bytes a tile takes on disk for each of its rows."""
+TILE_COLUMN_BYTES = 8
+"""What a model may take for a moment for each column of a tile: to scale it, or in place of what it does without."""
 PANELS_IN_FLIGHT = 3
 """The panel being visited, the one read ahead, and the buffers of the read itself."""
 
@@ -219,14 +222,13 @@ def task_bytes(pass_: Pass, specs: Specs, extents: Extents, problem: Problem, *,
         resident += _array_bytes(scratch.dims, scratch.dtype, extents, problem) * blocks_at_once
     if tiles and pass_.data and pass_.over == "tiles":
         resident += (2 + pass_.ahead) * tile_bytes(problem, extents)  # one is read while another is prepared
+        resident += TILE_COLUMN_BYTES * extents.cols
     return resident + CHUNK_BYTES
 
 
 def tile_bytes(problem: Problem, extents: Extents) -> int:
     """About the memory of the largest tile with its labels; blocks have nearly equal numbers of entries."""
-    counts = problem.feature_nnz
-    most = int(counts.max(initial=0)) if isinstance(counts, np.ndarray) else 0
-    heaviest = max(TILE_SLACK * problem.nnz / extents.n_col_blocks, most)
+    heaviest = max(TILE_SLACK * problem.nnz / extents.n_col_blocks, problem.max_feature_nnz)
     entries = min(problem.nnz, TILE_SLACK * heaviest * extents.rows / max(1, problem.n_rows))
     return int(8 * entries) + 16 * (extents.rows + 1)
 
@@ -235,6 +237,13 @@ def _array_bytes(dims: tuple[Dim, ...], dtype: str, extents: Extents, problem: P
     """Memory of an array over the largest blocks."""
     sizes = {"features": problem.n_features, "rows": extents.rows, "cols": extents.cols}
     return math.prod(sizes[d] if isinstance(d, str) else d for d in dims) * np.dtype(dtype).itemsize
+
+
+def preparing_bytes(problem: Problem, panels: PanelSizes, n_col_blocks: int, at_once: int) -> int:
+    """Memory of what is done for a model of tiles before its first task: columns are dealt, then panels are cut."""
+    panel_bytes, panel_rows = (int(max(sizes, default=0)) for sizes in (panels.bytes, panels.rows))
+    cutting = cutting_bytes(panel_bytes, panel_rows, problem.n_features, n_col_blocks)
+    return max(dealing_bytes(problem.n_features), at_once * cutting)
 
 
 def panels_bytes(panels: PanelSizes) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import PanelSizes, Sizes, panels_bytes, pass_cost
+from oocml.schedule.cost import PanelSizes, Sizes, panels_bytes, pass_cost, preparing_bytes
 from oocml.schedule.layout import Layout
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
@@ -27,13 +27,16 @@ ALONE_BYTES = 190 * MIB
 TASKS_AT_ONCE = 2
 """Tasks a worker process runs at a time: one computes while the other reads or writes its blocks."""
 CONSTANT_COPIES = 4
-"""Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them)."""
+"""Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them); none of
+models of tiles."""
 CACHE_SHARE = 0.9
 """Of a worker's spare memory that caches may take."""
 SMALL_DATA_SHARE = 0.15
 PREPARED_SHARE = 1.15
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
+KEPT_BYTES = 16
+"""What the run of a model of tiles keeps of each feature of the data."""
 KINDS = ("row", "col", "cell", "shared")
 
 
@@ -122,20 +125,23 @@ def make_plan(
     """
     if layout is None:
         layout, task_memory = _affordable_layout(model, problem, panels, memory, task_memory, pins)
-    task_memory = task_memory or task_shares(memory, problem, panels)[0]
+    task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = largest_task(model, problem, layout)
-    driver, worker = process_bytes(problem, panels)
+    driver, worker = process_bytes(model, problem, panels)
     base, per_worker = (
         (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
     )
     n = max(workers, 1)
     at_once = TASKS_AT_ONCE if workers else 1
-    need = at_once * largest + per_worker
+    working = at_once * largest
+    if model.tiles:
+        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, at_once))
+    need = working + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
             f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)}: "
-            f"{at_once} x {_mib(largest)} blocks, {_mib(need - at_once * largest)} process) "
+            f"{at_once} x {_mib(working / at_once)} blocks, {_mib(per_worker)} process) "
             f"but --memory is {_mib(memory)}; raise --memory, "
             f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
         )
@@ -178,7 +184,7 @@ def make_plan(
         write_bytes_per_epoch=write_bytes,
         model_bytes=model_bytes,
         data_bytes=data_bytes,
-        disk_bytes=2 * model_bytes,
+        disk_bytes=2 * model_bytes + (KEPT_BYTES * problem.n_features if model.tiles else 0),
     )
 
 
@@ -187,19 +193,19 @@ def _updates(model: Model, problem: Problem) -> float:
     return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
 
 
-def process_bytes(problem: Problem, panels: PanelSizes) -> tuple[int, int]:
+def process_bytes(model: Model, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
     """Memory of the driver's side, and of each worker beside its tasks and caches."""
-    constants = CONSTANT_COPIES * 8 * problem.n_features
+    constants = 0 if model.tiles else CONSTANT_COPIES * 8 * problem.n_features
     return DRIVER_BYTES + constants, WORKER_BYTES + constants + panels_bytes(panels)
 
 
-def task_shares(memory: int, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
+def task_shares(memory: int, model: Model, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
     """What a task may take of ``memory``: the usual share, and the most there is.
 
     The usual share is that of four workers, or of two in what the processes themselves leave over. A small dataset
     is left room in every worker's cache: it is read once per stripe. The most there is has one worker.
     """
-    driver, worker = process_bytes(problem, panels)
+    driver, worker = process_bytes(model, problem, panels)
     cache = int(panels.bytes.sum() * PREPARED_SHARE / CACHE_SHARE) + MIB
     left = memory - driver - 2 * worker
     if cache <= left * SMALL_DATA_SHARE:
@@ -220,17 +226,19 @@ def _affordable_layout(
                 break
         return layout, need, share
 
-    layout, need, share = attempt(*((task_memory,) if task_memory else task_shares(memory, problem, panels)))
+    layout, need, share = attempt(
+        *((task_memory,) if task_memory else task_shares(memory, model, problem, panels))
+    )
     if need <= share:
         return layout, share
-    processes, least = sum(process_bytes(problem, panels)), 0
+    processes, least = sum(process_bytes(model, problem, panels)), 0
     while need > share:  # with more memory a layout also takes a little more
         if task_memory:
             least = max(need, least + MIB)
             _, need, share = attempt(math.ceil(least / MIB) * MIB)
         else:
             least = max(processes + TASKS_AT_ONCE * need, least + MIB)
-            _, need, share = attempt(*task_shares(math.ceil(least / MIB) * MIB, problem, panels))
+            _, need, share = attempt(*task_shares(math.ceil(least / MIB) * MIB, model, problem, panels))
     if task_memory:
         raise DoesNotFit(
             f"--task-memory is {_mib(task_memory)} but the smallest task needs {_mib(least)}; raise it, or use fewer "

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from oocml.data import flat_arrays, tile_build, tile_rows
+from oocml.data.column_order import deal_columns
 from oocml.data.dataset import Dataset
 from oocml.data.synth import synth
 from oocml.data.tile_build import (
@@ -26,7 +27,7 @@ from oocml.data.tile_build import (
     missing_row_blocks,
     tiles_disk_bytes,
 )
-from oocml.data.tiles import Tiles, deal_columns, tiles_path
+from oocml.data.tiles import Tiles, tiles_path
 from oocml.errors import DoesNotFit, InputError, OocmlError, RunBusy
 from tests.data.test_synth import digest
 from tests.data.tiled import assert_is, even_bounds, random_rows, write
@@ -163,7 +164,7 @@ def test_rows_are_cut_a_few_at_a_time_where_blocks_are_many(dataset, wanted, mon
     path = build_tiles(dataset, PANELS, COLS)
     assert len(list(Path(path, "blocks", "1", "data", "c").iterdir())) > 3
     tiles = Tiles.open(path)
-    columns = tiles.read_columns()
+    columns = tiles.order.columns(0, 17)
     X = random_rows(np.random.default_rng(1), 30, 17)
     for p in range(3):
         for q in range(3):

@@ -1,4 +1,4 @@
-"""Columns are dealt evenly, tiles are what slicing gives, and damage is noticed."""
+"""Tiles are what slicing gives, and damage is noticed."""
 
 import os
 import pickle
@@ -10,69 +10,15 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oocml.data import column_order
+from oocml.data.column_order import deal_columns
 from oocml.data.dataset import Dataset
 from oocml.data.tile_build import build_tiles
-from oocml.data.tiles import Tiles, cut_tiles, deal_columns, invert, open_tiles, tiles_path
-from oocml.errors import DamagedStore, InputError, UsageError
+from oocml.data.tiles import CutRows, Tiles, open_tiles, tiles_path
+from oocml.errors import DamagedStore, InputError
 from oocml.kernels import tiles as kernels
 from oocml.types import Csr
 from tests.data.tiled import assert_is, even_bounds, random_rows, write
-
-
-@st.composite
-def widths_and_counts(draw):
-    widths = draw(st.lists(st.integers(0, 9), min_size=1, max_size=7))
-    n_cols = sum(widths)
-    largest = draw(st.sampled_from([1, 4, 100, 1 << 20]))
-    counts = draw(st.lists(st.integers(0, largest), min_size=n_cols, max_size=n_cols))
-    return np.cumsum([0, *widths]), np.array(counts, np.int64)
-
-
-@given(widths_and_counts())
-def test_dealt_columns_are_a_permutation_with_falling_entries_within_a_block(case):
-    bounds, counts = case
-    dealt = deal_columns(counts, bounds)
-    assert sorted(dealt.tolist()) == list(range(len(counts)))
-    assert (dealt[invert(dealt)] == np.arange(len(counts))).all()
-    for lo, hi in zip(bounds[:-1], bounds[1:], strict=True):
-        of_block = list(zip((-counts[dealt[lo:hi]]).tolist(), dealt[lo:hi].tolist(), strict=True))
-        assert of_block == sorted(of_block)  # ties by number
-
-
-@given(widths_and_counts())
-def test_columns_are_dealt_to_the_least_loaded_block_with_room(case):
-    bounds, counts = case
-    widths = np.diff(bounds)
-    load, blocks = np.zeros(len(widths), int), [[] for _ in widths]
-    for column in sorted(range(len(counts)), key=lambda c: (-counts[c], c)):
-        room = [q for q in range(len(widths)) if len(blocks[q]) < widths[q]]
-        best = min(room, key=lambda q: (load[q], q))
-        blocks[best].append(column)
-        load[best] += max(counts[column], 1)
-    assert deal_columns(counts, bounds).tolist() == [column for block in blocks for column in block]
-
-
-@pytest.mark.parametrize("exponent", [0.5, 0.8, 1.05])
-@pytest.mark.parametrize("blocks", [2, 7, 8])
-def test_blocks_have_nearly_equal_entries_where_columns_follow_a_power_law(exponent, blocks):
-    n_cols = 20_011
-    counts = (1e6 / (np.arange(n_cols) + 2.7) ** exponent).astype(np.int64)
-    assert counts[0] < counts.sum() / blocks  # no column is too much for its block
-    counts = np.random.default_rng(0).permutation(counts)
-    bounds = even_bounds(n_cols, blocks)
-    loads = np.add.reduceat(counts[deal_columns(counts, bounds)], bounds[:-1])
-    assert loads.max() <= 1.01 * loads.mean()
-
-
-def test_equal_columns_are_dealt_in_turn():
-    assert deal_columns(np.full(7, 3), [0, 3, 5, 7]).tolist() == [0, 3, 6, 1, 4, 2, 5]
-    assert deal_columns(np.zeros(4, np.int64), [0, 2, 4]).tolist() == [0, 2, 1, 3]
-
-
-@pytest.mark.parametrize("bounds", [[], [0], [0, 3], [1, 4], [0, 5, 4], [0, 2, 5]])
-def test_bounds_that_do_not_cover_the_columns_are_refused(bounds):
-    with pytest.raises(UsageError, match="rise from 0 to 4"):
-        deal_columns(np.ones(4, np.int64), bounds)
 
 
 @st.composite
@@ -87,12 +33,15 @@ def rows_and_blocks(draw):
     ]
 
 
-@given(rows_and_blocks())
-def test_cut_tiles_are_what_slicing_gives(case):
+@given(rows_and_blocks(), st.sampled_from([0, 20, 1000]))
+def test_cut_tiles_are_what_slicing_gives(case, most_heavy):
     X, bounds = case
-    columns = deal_columns(X.getnnz(axis=0), bounds)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(column_order, "MOST_HEAVY", most_heavy)
+        order = deal_columns(X.getnnz(axis=0), bounds)
+    columns = order.columns(0, X.shape[1])
     csr = Csr(X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data)
-    tiles = cut_tiles(csr, invert(columns), bounds)
+    tiles = CutRows(csr, order)
     assert len(tiles) == len(bounds) - 1
     for q, tile in enumerate(tiles):
         assert_is(tile, X[:, columns[bounds[q] : bounds[q + 1]]])
@@ -101,10 +50,10 @@ def test_cut_tiles_are_what_slicing_gives(case):
 def test_rows_of_more_entries_than_16_bits_count_are_cut():
     n_cols = 70_000
     X = sp.csr_matrix(np.arange(1, 2 * n_cols + 1, dtype=np.float32).reshape(2, n_cols))
-    columns = np.random.default_rng(1).permutation(n_cols).astype(np.int32)
+    order = deal_columns(np.random.default_rng(1).integers(0, 99, n_cols), [0, n_cols])
     csr = Csr(X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data)
-    (tile,) = cut_tiles(csr, invert(columns), [0, n_cols])
-    assert_is(tile, X[:, columns])
+    (tile,) = CutRows(csr, order)
+    assert_is(tile, X[:, order.columns(0, n_cols)])
 
 
 def test_block_of_a_place_is_found_for_any_widths():
@@ -124,7 +73,7 @@ def tiled(tmp_path):
 
 def test_tiles_are_what_slicing_gives(tiled):
     X, tiles = tiled
-    columns, bounds = tiles.read_columns(), tiles.col_bounds
+    columns, bounds = tiles.order.columns(0, 23), tiles.col_bounds
     np.testing.assert_array_equal(tiles.row_bounds, [0, 15, 15, 31, 40])
     for p in range(4):
         rows = X[tiles.row_bounds[p] : tiles.row_bounds[p + 1]]
@@ -174,7 +123,7 @@ def test_dense_data_have_tiles_of_what_is_not_zero(tmp_path):
     X = random_rows(np.random.default_rng(5), 11, 9, density=0.8)
     dataset = write(tmp_path / "d.zarr", X, [0, 4, 8, 11], sparse=False)
     tiles = Tiles.open(build_tiles(dataset, [0, 1, 3], [0, 4, 9]))
-    columns = tiles.read_columns()
+    columns = tiles.order.columns(0, 9)
     assert_is(tiles.read(1, 0), X[4:][:, columns[:4]])
     assert tiles.nnz.sum() == X.nnz
 

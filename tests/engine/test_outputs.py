@@ -48,7 +48,9 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def columns_of(run: Run) -> list[int]:
-    return run.store.held_arrays()["columns"].tolist()  # type: ignore[no-any-return]
+    order = RunArrays(run.store, None).column_order
+    assert order is not None
+    return order.columns(0, N_COLS).tolist()
 
 
 def expected(run: Run) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from oocml.data import entry_spill
 from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
 from oocml.engine import output_names, prediction_sinks, spool
+from oocml.engine.kept_columns import kept_order
 from oocml.engine.kept_rows import kept_names
 from oocml.engine.predictions import write_predictions
 from oocml.run import Run
@@ -68,8 +69,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, ratings: Any) -> Run:
     blocks = {"row_blocks": 2, "col_blocks": 4}
     run = api.train("mf", data, folder / "run.zarr", epochs=3, schedule="serial", settings=settings, **blocks)
     shutil.rmtree(data)
-    columns = run.store.held_arrays()["columns"]
-    assert (columns != np.arange(N_COLS)).any(), "they are dealt"
+    order = kept_order(run.store)
+    assert order is not None
+    assert (order.columns(0, N_COLS) != np.arange(N_COLS)).any(), "they are dealt"
     return run
 
 

@@ -6,6 +6,7 @@ from oocml.errors import InputError, UsageError
 from oocml.models.fm import FM
 from oocml.models.fm_settings import ridges, shares, task_of
 from oocml.models.protocol import Epochs
+from oocml.types import Bounds
 from tests.kernels.factored import machine
 from tests.models.machines import losses_of, objective, output, planted, scaled, training
 from tests.models.tiled import begin, csr
@@ -172,7 +173,10 @@ def test_default_ridges():
     plain = training(X, y, weighted_l2=False).problem
     mean_share = plain.nnz / 300 / 24
     assert ridges(plain)[1] == pytest.approx(0.03 * mean_share)
-    np.testing.assert_allclose((shares(plain) * plain.feature_nnz)[plain.feature_nnz > 0], 300, rtol=1e-6)
+    every = Bounds(0, plain.n_features)
+    np.testing.assert_allclose(
+        (shares(plain, every) * plain.feature_nnz)[plain.feature_nnz > 0], 300, rtol=1e-6
+    )
 
 
 def test_an_epoch_is_one_pass_that_sees_rows_ahead_and_waits_for_nobody():

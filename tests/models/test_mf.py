@@ -202,7 +202,7 @@ def test_epochs_whose_steps_are_known_need_no_barrier():
 def test_default_ridge_falls_with_the_ratings_per_row_or_column():
     R, known = planted()
     problem = training(R, known, l2=None).problem
-    common = {"n_rows": 25_000, "feature_nnz": np.full(100, 18_000)}
+    common = {"n_rows": 25_000, "n_used_features": 100}
     assert ridge(problem) == 0.09
     assert ridge(problem._replace(nnz=1_800_000, **common)) == 0.03
     assert 0.03 < ridge(problem._replace(nnz=100_000, **common)) < 0.09
