@@ -54,11 +54,11 @@ DEFAULT_SHAPE = "default shape"
 def steps(c: float, schedule: Schedule) -> Iterator[None]:
     """Train with other steps than the model has: for this benchmark only, and in this process."""
 
-    def rate(problem: Any, epoch: int, n_epochs: int, loss: float | None) -> float:
-        del problem, loss
-        return c * schedule(epoch, n_epochs)
+    class Steps(mlr_model.StepSizes):
+        def step(self, epoch: int, n_epochs: int, *, resumed: bool) -> float:
+            return c * schedule(epoch, n_epochs)
 
-    with mock.patch.object(mlr_model, "learning_rate", rate):
+    with mock.patch.object(mlr_model, "StepSizes", Steps):
         yield
 
 

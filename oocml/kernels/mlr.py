@@ -27,6 +27,8 @@ LINE = np.uint64(16)
 NEWTON_STEPS = 3
 EMPTY = np.float32(-1e30)
 """Maximum of no scores; -inf would make inf - inf."""
+HIGHEST = np.float32(60)
+"""Of a score plus log a where the loss before an update is summed: sums over all classes stay within float32."""
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -202,13 +204,14 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
         Minus the log-sum-exp of each row's scores, as of the last epoch.
     w_taken : float32, shape (n_features,) or (0,)
         What was taken out of every class's weights since then, if anything was.
-    lse : float32, shape (n_rows, 2)
-        Log-sum-exp of each row's scores so far, as (maximum, sum).
+    lse : float32, shape (n_rows, 3)
+        Log-sum-exp of each row's scores after its updates so far, as (maximum, sum); and the sum of exp(z + log a)
+        before them, from which `mlr_losses_before` makes the rows' losses.
     work : float32, shape (2, CHUNK)
 
     Returns
     -------
-    sum_ik t_ik z_ik over these rows and classes, after the updates.
+    sum_ik t_ik z_ik over these rows and classes, before the updates (and before ``w_taken`` was taken out).
     """
     # i=row, f=nonzero of the row, j=column, k=class of the chunk, c0=first class of the chunk,
     # S=scores, E=eta times minus the gradient
@@ -232,27 +235,27 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
             r += scale[f] * x
             if len(w_taken):
                 b += w_taken[j] * x
-        q = eta * r
+        q, before = eta * r, _ZERO
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
             score_row(rows, i, block.W, block.intercept, c0, n, S)
             for k in range(n):
-                p = exp32(min(S[k] + b, _ZERO))
+                p = exp32(min(S[k] + b, HIGHEST))
+                before += p
+                p = min(p, _ONE)
                 E[k] = -eta * p / (_ONE + q * p)
             for label in rows.labels[first:last]:
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
+                    fit += t * (S[k] + (b - log_a[i]))
                     E[k] = eta * implicit_residual(S[k] + b, q, t)
             for k in range(n):
                 S[k] += r * E[k]
-            for label in rows.labels[first:last]:
-                k = label - block.lo - np.int64(c0)
-                if 0 <= k < np.int64(n):
-                    fit += t * S[k]
             update_row(rows, i, block.W, c0, n, E, keep, scale, following)
             for k in range(n):
                 block.intercept[c0 + k] += step.d_intercept * E[k]
             add_scores(lse, i, S, n)
+        lse[i, 2] += before
     return fit
 
 
@@ -294,76 +297,3 @@ def mlr_rank(rows, block, ids, best, lse, fit, work):
                     fit[i] += rows.weight[i] * S[k]
             add_scores(lse, i, S, n)
             rank_scores(ids, best, i, S, n, block.lo + np.int64(c0))
-
-
-@jit
-def mlr_finish_rows(lse, log_a, rate):
-    """From the stripes' log-sum-exps of each row, (n_stripes, n_rows, 2), renew log a in place.
-
-    rate <= 0 sets log a = -lse; otherwise log a takes one stochastic step, log a -= rate (exp(lse + log a) - 1), with
-    the bracket capped at 1. Returns the sum of the log-sum-exps; rows without labels have none.
-    """
-    # i=row, s=stripe
-    total = 0.0
-    for i in range(lse.shape[1]):
-        for s in range(1, lse.shape[0]):
-            merge_lse(lse[0], i, lse[s, i, 0], lse[s, i, 1])
-        if lse[0, i, 1] == 0:
-            continue
-        value = lse[0, i, 0] + np.log(lse[0, i, 1])
-        total += value
-        if rate > 0:
-            log_a[i] -= rate * (np.exp(min(value + log_a[i], np.float32(0.6931472))) - _ONE)
-        else:
-            log_a[i] = -value
-    return total
-
-
-@jit
-def mlr_row_scales(rows, d, d_intercept, histogram):
-    """Count rows with labels in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
-
-    Returns the number of rows with labels.
-    """
-    # i=row, e=nonzero
-    n_labelled = 0
-    half = len(histogram) // 2
-    for i in range(len(rows.indptr) - 1):
-        total = np.float64(d_intercept)
-        for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            total += np.float64(d[rows.indices[e]]) * rows.data[e] * rows.data[e]
-        if rows.label_indptr[i] < rows.label_indptr[i + 1]:
-            n_labelled += 1
-            if total > 0:
-                histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
-    return n_labelled
-
-
-@jit
-def mlr_class_sums(W, w_sum):
-    """w_sum[j] = sum_k W[j, k]; returns sum of squares of W."""
-    # j=column, k=class
-    squares = 0.0
-    for j in range(W.shape[0]):
-        total, square = _ZERO, _ZERO
-        for k in range(W.shape[1]):
-            total += W[j, k]
-            square += W[j, k] * W[j, k]
-        w_sum[j] = total
-        squares += square
-    return squares
-
-
-@jit
-def mlr_center(W, w_bar):
-    """W[j, k] -= w_bar[j]; returns the sum of squares of the new W."""
-    # j=column, k=class
-    squares = 0.0
-    for j in range(W.shape[0]):
-        shift, square = w_bar[j], _ZERO
-        for k in range(W.shape[1]):
-            w = W[j, k] - shift
-            W[j, k] = w
-            square += w * w
-        squares += square
-    return squares

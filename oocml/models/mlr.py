@@ -18,24 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from oocml.errors import InputError, UsageError
-from oocml.kernels.mlr import (
-    CHUNK,
-    EMPTY,
-    ClassBlock,
-    LabelledRows,
-    Step,
+from oocml.errors import InputError
+from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock, LabelledRows, Step, mlr_scores, mlr_visit
+from oocml.kernels.mlr_finish import (
     mlr_center,
     mlr_class_sums,
     mlr_finish_rows,
+    mlr_losses_before,
     mlr_row_scales,
-    mlr_scores,
-    mlr_visit,
 )
 from oocml.metrics.classification import Truth, label_codes, set_truth, single_truth
 from oocml.models import mlr_lbfgs, mlr_lc, mlr_polish
 from oocml.models.mlr_scoring import MlrScoring
-from oocml.models.mlr_steps import HISTOGRAM_BINS, feature_steps, learning_rate, median_scale
+from oocml.models.mlr_settings import DEFAULTS, check
+from oocml.models.mlr_steps import HISTOGRAM_BINS, StepSizes, feature_steps, median_scale
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -52,10 +48,6 @@ from oocml.types import Bounds, LabelSets, Panel
 
 BATCH_SOLVERS: Mapping[str, Any] = {"lbfgs": mlr_lbfgs, "lc": mlr_lc}
 """Modules that train with passes of their own."""
-SOLVERS = ("ds", *BATCH_SOLVERS)
-DS_ONLY = {"polish": 0, "log_a": "exact", "learning_rate": None}
-"""Settings that mean nothing to the other solvers, with their defaults."""
-LOG_A = ("exact", "stochastic")
 STOCHASTIC_RATE = 0.5
 """Step of log a under ``log_a = "stochastic"``; 1 would be a Newton step."""
 BLOCK = ("W", "intercept")
@@ -64,7 +56,7 @@ NOTHING = np.zeros(0, np.float32)
 
 def empty_lse(problem: Problem, bounds: Any) -> Array:
     del problem, bounds
-    return np.array([EMPTY, 0], np.float32)
+    return np.array([EMPTY, 0, 0], np.float32)
 
 
 def initial_log_a(problem: Problem, bounds: Any) -> float:
@@ -111,7 +103,11 @@ def end_visit(v: Visit) -> Mapping[str, Any]:
 
 
 def finish(v: Visit) -> Mapping[str, Any]:
-    return {"lse": mlr_finish_rows(v.cell["lse"], v.row["log_a"], np.float32(v.params["rate"]))}
+    before = mlr_losses_before(v.cell["lse"], v.row["log_a"]) if v.params["visited"] else 0.0
+    return {
+        "before": before,
+        "lse": mlr_finish_rows(v.cell["lse"], v.row["log_a"], np.float32(v.params["rate"])),
+    }
 
 
 def mean(v: Visit) -> None:
@@ -147,49 +143,12 @@ class MLR:
     }
 
     def defaults(self) -> Settings:
-        """Settings and their defaults.
-
-        ``l2`` 1e-4; ``solver`` ds, lbfgs or lc; ``fit_intercept``. Of ds: ``polish`` number of Newton passes after the
-        epochs (0); ``log_a`` exact or stochastic; ``learning_rate`` first step (None: 4, raised while the loss is
-        small). Of lbfgs and lc: ``history`` pairs of vectors kept (5). Of lc: ``inner`` most steps of a class in an
-        epoch (5).
-        """
-        return {
-            "l2": 1e-4,
-            "solver": "ds",
-            "polish": 0,
-            "log_a": "exact",
-            "fit_intercept": True,
-            "learning_rate": None,
-            "history": 5,
-            "inner": 5,
-        }
+        """Settings and their defaults; `oocml.models.mlr_settings` tells what they mean."""
+        return DEFAULTS
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without classes, `UsageError` for settings without a meaning."""
-        settings = problem.settings
-        if problem.label_kind == "none" or problem.labels is None or not len(problem.labels):
-            raise InputError(
-                "mlr needs class labels (whole numbers, or sets of labels) and the dataset has none; "
-                "ingest a file with labels"
-            )
-        if not settings["l2"] > 0:
-            raise UsageError(f"l2 is {settings['l2']} but must be > 0; try 1e-4")
-        if settings["solver"] not in SOLVERS:
-            raise UsageError(f"solver is {settings['solver']!r}; mlr has {', '.join(SOLVERS)}")
-        if settings["log_a"] not in LOG_A:
-            raise UsageError(f"log_a is {settings['log_a']!r}; mlr has {', '.join(LOG_A)}")
-        if settings["polish"] != int(settings["polish"]) or settings["polish"] < 0:
-            raise UsageError(f"polish is {settings['polish']} but must be a number of passes, 0 or more")
-        for name in ("history", "inner"):
-            if settings[name] != int(settings[name]) or settings[name] < 1:
-                raise UsageError(f"{name} is {settings[name]} but must be a whole number, 1 or more")
-        for name, default in DS_ONLY.items():
-            if settings["solver"] != "ds" and settings[name] != default:
-                raise UsageError(f"{name} is a setting of solver=ds; leave it out with {settings['solver']}")
-        rate = settings["learning_rate"]
-        if rate is not None and not rate > 0:
-            raise UsageError(f"learning_rate is {rate} but must be > 0; leave it out to have it chosen")
+        check(problem)
 
     def n_cols(self, problem: Problem) -> int:
         return n_classes(problem)
@@ -206,7 +165,9 @@ class MLR:
         specs += [
             StateSpec("w_sum", "col", ("features",), f32, "sum of W over the block's classes"),
             StateSpec("w_bar", "shared", ("features",), f32, "mean of W over all classes"),
-            StateSpec("lse", "cell", ("rows", 2), f32, "(max, sum) of the stripe's scores", init=empty_lse),
+            StateSpec(
+                "lse", "cell", ("rows", 3), f32, "(max, sum) of scores; sum before updates", init=empty_lse
+            ),
         ]
         if problem.settings["polish"]:
             specs += mlr_polish.state()
@@ -258,9 +219,10 @@ class MLR:
         reads, writes = (*BLOCK, "log_a", *(("w_bar",) if center else ())), (*BLOCK, "w_sum", "lse")
         return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
 
-    def finish_pass(self, problem: Problem, exact: bool = False) -> Pass:
-        stochastic = problem.settings["log_a"] == "stochastic" and not exact
-        params = {"rate": STOCHASTIC_RATE if stochastic else 0.0}
+    def finish_pass(self, problem: Problem, visited: bool = True) -> Pass:
+        """Log a from the log-sum-exps of visits (``visited``) or of a pass over scores."""
+        stochastic = problem.settings["log_a"] == "stochastic" and visited
+        params = {"rate": STOCHASTIC_RATE if stochastic else 0.0, "visited": visited}
         return Pass("finish", "rows", "finish", reads=("lse", "log_a"), writes=("log_a",), params=params)
 
     def mean_pass(self, problem: Problem) -> Pass:
@@ -283,32 +245,33 @@ class MLR:
         if n_labelled == 0:
             raise InputError("no row of the dataset has a label; mlr has nothing to learn from")
         scale = median_scale(begun["histogram"])
-        number = 0
-        loss = float(np.log(n_classes(problem)))
-        for n_epochs in segments:
+        steps, number = StepSizes(problem.settings["learning_rate"]), 0
+        for segment, n_epochs in enumerate(segments):
+            end = number + n_epochs
             for epoch in range(n_epochs):
+                rate = steps.step(number, end, resumed=segment > 0)
                 number += 1
-                rate = learning_rate(problem, epoch, n_epochs, loss if number > 1 else None)
                 # the loss doesn't know the class means, L2 does: take them out before the last, small steps
                 center = 0 < epoch == n_epochs - 1
                 if center:
                     yield self.mean_pass(problem)
                 visited = yield self.visit_pass(problem, rate, scale, center)
                 finished = yield self.finish_pass(problem)
-                loss = (float(finished["lse"]) - float(visited["fit"])) / n_labelled
+                loss = (float(finished["before"]) - float(visited["fit"])) / n_labelled
+                steps.learn(loss)
                 objective = loss + problem.settings["l2"] / 2 * float(visited["squares"])
                 verdict = yield Epoch(number, objective, extra={"loss": loss, "learning_rate": rate})
                 if verdict.stop:
                     break
-            loss = yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
+            yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
 
-    def finish_segment(self, problem: Problem, n_labelled: int, squares: float) -> Generator[Any, Any, float]:
-        """End as a whole training does; returns the exact mean loss. ``squares`` is the sum of W^2."""
+    def finish_segment(self, problem: Problem, n_labelled: int, squares: float) -> Generator[Any, Any, None]:
+        """End as a whole training does. ``squares`` is the sum of W^2."""
         if problem.settings["polish"]:  # Newton steps stall on what the last epoch added to the class means
             yield self.mean_pass(problem)
             squares = float((yield self.center_pass())["squares"])
         scored = yield self.scores_pass()
-        finished = yield self.finish_pass(problem, exact=True)
+        finished = yield self.finish_pass(problem, visited=False)
         loss = (float(finished["lse"]) - float(scored["fit"])) / n_labelled
         objective = loss + problem.settings["l2"] / 2 * squares
         extra = {"loss": loss}
@@ -316,7 +279,6 @@ class MLR:
             loss, objective, passes = yield from mlr_polish.tours(problem, n_labelled)
             extra = {"loss": loss, "polish_passes": float(passes)}
         yield Final(objective, extra=extra)
-        return loss
 
     def scoring(self, problem: Problem, top: int) -> MlrScoring:
         return MlrScoring(problem, top)

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oocml.errors import InputError
-from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock, mlr_finish_rows
+from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock
 from oocml.kernels.mlr_batch import add64, class_gradients, dot64
+from oocml.kernels.mlr_finish import mlr_finish_rows
 from oocml.kernels.mlr_newton import newton_line, newton_losses, newton_norms
 from oocml.models.lbfgs_history import History
 from oocml.models.protocol import (

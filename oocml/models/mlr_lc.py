@@ -238,7 +238,14 @@ def lc_pass(problem: Problem, n_labelled: int) -> Pass:
 
 
 def finish_pass() -> Pass:
-    return Pass("finish", "rows", "finish", reads=("lse", "log_a"), writes=("log_a",), params={"rate": 0.0})
+    return Pass(
+        "finish",
+        "rows",
+        "finish",
+        reads=("lse", "log_a"),
+        writes=("log_a",),
+        params={"rate": 0.0, "visited": False},
+    )
 
 
 def epoch_passes(problem: Problem) -> tuple[Pass, ...]:

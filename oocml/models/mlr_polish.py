@@ -208,7 +208,7 @@ def tours(problem: Problem, n_labelled: int) -> Generator[Any, Any, tuple[float,
     l2, n_classes = problem.settings["l2"], len(problem.labels if problem.labels is not None else ())
     steps = np.array(STEPS)
     mu, step, v0_mean, count, loss = 0.0, 0.0, 0.0, 0, np.nan
-    for _ in range(problem.settings["polish"]):
+    for _ in range(int(problem.settings["polish"])):
         result = yield newton_pass(problem, n_labelled, mu, step, v0_mean)
         choose_pass, mean_pass, _ = row_passes(problem)
         lse = np.asarray((yield choose_pass)["lse"])

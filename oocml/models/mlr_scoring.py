@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock, LabelledRows, mlr_class_sums, mlr_rank
+from oocml.kernels.mlr import CHUNK, EMPTY, ClassBlock, LabelledRows, mlr_rank
+from oocml.kernels.mlr_finish import mlr_class_sums
 from oocml.metrics import classification
 from oocml.models.protocol import Array, Problem
 from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int64Array

@@ -14,10 +14,15 @@ from oocml.types import Float32Array
 
 FIRST_RATE = 4.0
 POWER = 1.5
-"""Steps fall as (1 - e/T) ** POWER over the T epochs of a segment."""
-LOSS_AT_REST = 0.4
-"""Below this mean loss steps grow again: the classes are separable and gradients small."""
+"""Steps fall as (1 - e/T) ** POWER over T epochs."""
+SHORT = 10
+"""Trainings of more epochs also divide steps by (1 + e / HALVED) ** (1 - SHORT / T), as long steps lead far astray."""
+HALVED = 2
+LOSS_AT_REST = 0.7
+"""Below this mean loss steps grow again."""
 LARGEST_BOOST = 32.0
+RISE = 1.02
+"""Steps are halved when the loss of an epoch exceeds the smallest so far by this factor."""
 HISTOGRAM_BINS = 4096
 """Of log2 r in steps of 1/16: 2**-128 .. 2**128, the range of float32."""
 
@@ -47,19 +52,46 @@ def median_scale(histogram: npt.NDArray[np.float64]) -> float:
     return float(2.0 ** ((middle - HISTOGRAM_BINS // 2 + 0.5) / 16))
 
 
-def learning_rate(problem: Problem, epoch: int, n_epochs: int, loss: float | None) -> float:
-    """Step of an epoch, in units where a typical row's own scores move by step x gradient.
+class StepSizes:
+    """Step of every epoch, in units where a typical row's own scores move by step x gradient.
 
-    Parameters
-    ----------
-    epoch
-        From 0, within its segment of ``n_epochs``.
-    loss
-        Running mean loss of the epoch before; None before the first.
+    Steps fall over the epochs, and follow the loss that epochs report, each row's just before its own update. Where it
+    is small the classes are nearly separable, gradients vanish, and longer steps are wanted; where it rises, steps
+    are too long.
     """
-    given = problem.settings["learning_rate"]
-    rate = FIRST_RATE if given is None else float(given)
-    boost = 1.0
-    if given is None and loss is not None:
-        boost = float(np.clip((LOSS_AT_REST / max(loss, 1e-6)) ** POWER, 1.0, LARGEST_BOOST))
-    return rate * float(1 - epoch / n_epochs) ** POWER * boost
+
+    def __init__(self, given: float | None) -> None:
+        """``given`` is the first step, which then only falls over the epochs; None chooses it, and follows the loss."""
+        self.given = given
+        self.boost = 1.0
+        self.caution = 1.0
+        self.least = np.inf
+        """The smallest loss of an epoch so far."""
+
+    def learn(self, loss: float) -> None:
+        """Take in the mean loss of an epoch."""
+        if loss > RISE * self.least:
+            self.caution /= 2
+        self.least = min(self.least, loss)
+        self.boost = float(np.clip((LOSS_AT_REST / max(loss, 1e-6)) ** POWER, 1.0, LARGEST_BOOST))
+
+    def step(self, epoch: int, n_epochs: int, *, resumed: bool) -> float:
+        """The step of an epoch.
+
+        Parameters
+        ----------
+        epoch
+            From 0, over the whole life of the run.
+        n_epochs
+            That the run will have at the end of this segment: a later segment goes on where a training of so many
+            epochs would be.
+        resumed
+            Whether this is a later segment. It must not lose what has been learnt, so small losses don't lengthen its
+            steps.
+        """
+        fall = (1 - epoch / n_epochs) ** POWER
+        if self.given is not None:
+            return self.given * fall
+        harmonic = max(0.0, 1 - SHORT / n_epochs)
+        fall /= (1 + epoch / HALVED) ** harmonic
+        return FIRST_RATE * fall * self.caution * (1.0 if resumed else self.boost)

@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from oocml.kernels.mlr import (
-    ClassBlock,
-    Step,
-    implicit_residual,
-    mlr_center,
-    mlr_class_sums,
+from oocml.kernels.mlr import ClassBlock, Step, implicit_residual, mlr_rank, mlr_scores, mlr_visit
+from oocml.kernels.mlr_finish import (
     mlr_finish_rows,
     mlr_losses_before,
-    mlr_rank,
-    mlr_row_scales,
-    mlr_scores,
-    mlr_visit,
 )
 from tests.kernels.labelled import empty_lse, labelled_rows, log_sum_exp, work
 
@@ -167,34 +159,18 @@ def test_scores_rank_and_finish_agree_with_numpy():
     np.testing.assert_allclose(lse_all[:, 0] + np.log(lse_all[:, 1]), log_sum_exp(Z), rtol=1e-5)
 
 
-def test_stochastic_log_a_moves_towards_the_exact_one_and_rests_there():
-    lse = np.array([[[0.0, 8.0], [0.0, 0.1]]], np.float32)
-    exact = -np.log(lse[0, :, 1])
-    log_a = np.zeros(2, np.float32)
-    gaps = []
-    for _ in range(60):
-        mlr_finish_rows(lse.copy(), log_a, np.float32(0.5))
-        gaps.append(np.abs(log_a - exact))
-    assert (np.diff(gaps, axis=0) <= 1e-6).all()
-    np.testing.assert_allclose(log_a, exact, atol=1e-3)
-
-
-def test_row_scales_and_their_histogram():
-    rng = np.random.default_rng(5)
-    rows, X, T = labelled_rows(rng)
-    d = rng.uniform(0.5, 2, X.shape[1]).astype(np.float32)
-    histogram = np.zeros(4096)
-    n_labelled = mlr_row_scales(rows, d, np.float32(1), histogram)
-    bins = (16 * np.log2((X**2 @ d + 1)[T.sum(axis=1) > 0])).astype(int) + 2048
-    np.testing.assert_allclose(histogram, np.bincount(bins, minlength=4096), atol=1)
-    assert n_labelled == histogram.sum() == (T.sum(axis=1) > 0).sum()
-
-
-def test_centering_takes_the_class_means_out():
-    W = np.random.default_rng(6).normal(size=(5, 8)).astype(np.float32)
-    w_sum = np.zeros(5, np.float32)
-    assert mlr_class_sums(W, w_sum) == pytest.approx((W**2).sum(), rel=1e-6)
-    np.testing.assert_allclose(w_sum, W.sum(axis=1), rtol=1e-5)
-    centered = W - w_sum[:, None] / 8
-    assert mlr_center(W, w_sum / 8) == pytest.approx((centered**2).sum(), rel=1e-5)
-    np.testing.assert_allclose(W, centered, atol=1e-6)
+def test_a_mean_just_taken_out_leaves_updates_and_losses_as_they_were():
+    rng = np.random.default_rng(7)
+    rows, X, _ = labelled_rows(rng)
+    W, c, log_a, d, decay = (a.astype(np.float32) for a in state_of(rng, X, 7))
+    decay[:] = 0  # what is shrunk depends on where the mean is
+    mean = rng.normal(size=len(W)).astype(np.float32)
+    step, order = Step(d, decay, np.float32(0.3), np.float32(1)), rng.permutation(len(X))
+    found = []
+    for taken in (np.zeros(0, np.float32), mean):
+        shift = taken[:, None] if len(taken) else 0
+        block, lse = ClassBlock(W - shift, c.copy(), 0), empty_lse(len(X))
+        fit = mlr_visit(rows, order, log_a, taken, block, lse, step, work())
+        found.append((block.W + shift, block.intercept, mlr_losses_before(lse[None], log_a), fit))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oocml.engine.in_memory import InMemory, problem_of
-from oocml.errors import InputError, UsageError
+from oocml.errors import InputError
 from oocml.models.mlr import MLR
 from oocml.models.protocol import Epoch, Final, Pass, Verdict
 from oocml.types import Bounds, Csr, LabelSets, Panel
@@ -224,22 +224,6 @@ def test_scoring_by_blocks_agrees_with_all_scores_at_once():
     assert scores["log_loss"] == pytest.approx(losses.mean(), rel=1e-5)
     squares = (run.joined("W") ** 2).sum()
     assert scores["objective"] == pytest.approx(scores["log_loss"] + 1e-4 / 2 * squares, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"l2": 0.0}, "l2 is 0.0 but must be > 0"),
-        ({"solver": "magic"}, "solver is 'magic'"),
-        ({"log_a": "guess"}, "log_a is 'guess'"),
-        ({"polish": -1}, "polish is -1"),
-        ({"learning_rate": -0.5}, "learning_rate is -0.5"),
-    ],
-)
-def test_settings_without_a_meaning_are_refused(setting, message):
-    X, y = planted()
-    with pytest.raises(UsageError, match=message):
-        training(X, y, **setting)
 
 
 def test_data_without_labels_are_refused():
