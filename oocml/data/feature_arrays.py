@@ -13,6 +13,7 @@ import zarr
 from oocml.data.column_order import ColumnOrder, column_ranges
 from oocml.data.dataset import Dataset
 from oocml.data.flat_arrays import FlatArray
+from oocml.kernels.tiles import sort_by_block
 
 NAMES = {"feature_nnz": np.dtype("<i8"), "feature_sumsq": np.dtype("<f8")}
 
@@ -60,23 +61,26 @@ def feature_facts(dataset: Dataset) -> FeatureFacts:
 
 def write_in_order(group: zarr.Group, folder: Path, dataset: Dataset, order: ColumnOrder) -> None:
     """Write `NAMES` of a dataset into a group, which has the folder, in another order of columns."""
-    for name in NAMES:
-        source, target = of_dataset(dataset, name), _flat(folder, name, dataset.n_cols)
+    sources = [of_dataset(dataset, name) for name in NAMES]
+    targets = [_flat(folder, name, dataset.n_cols) for name in NAMES]
+    heavy = [np.empty(len(order.heavy), target.dtype) for target in targets]
+    ends = np.empty(len(order.col_bounds) - 1, np.int64)
+    for target in targets:
         target.create(group)
-        heavy = np.empty(len(order.heavy), target.dtype)
-        for lo, hi in column_ranges(dataset.n_cols):
-            values, places = source[lo:hi], order.places(lo, hi)
-            first, last = np.searchsorted(order.heavy, [lo, hi])
-            own = order.heavy[first:last] - lo
-            heavy[first:last] = values[own]
-            places[own] = -1  # they are written at the end
-            by_place = np.argsort(places)[len(own) :]
-            places, values = places[by_place], values[by_place]
-            starts = np.concatenate([[0], np.flatnonzero(np.diff(places) != 1) + 1, [len(places)]])
-            for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-                if a < b:
-                    target.write(int(places[a]), values[a:b])
-        for place, values in order.by_block(heavy):
+    for lo, hi in column_ranges(dataset.n_cols):
+        places, by_block = order.places(lo, hi), np.empty(hi - lo, np.int32)
+        first, last = np.searchsorted(order.heavy, [lo, hi])
+        own = order.heavy[first:last] - lo
+        places[own] = -1  # they are written at the end
+        sort_by_block(places, order.col_bounds, ends, by_block)
+        runs = [by_block[a:b] for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True) if a < b]
+        for source, target, of_heavy in zip(sources, targets, heavy, strict=True):
+            values = source[lo:hi]
+            of_heavy[first:last] = values[own]
+            for run in runs:  # light columns of a block follow one another
+                target.write(int(places[run[0]]), values[run])
+    for target, of_heavy in zip(targets, heavy, strict=True):
+        for place, values in order.by_block(of_heavy):
             target.write(place, values)
 
 

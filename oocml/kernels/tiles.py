@@ -203,6 +203,26 @@ def count_blocks(indices, places, bounds, nnz):  # type: ignore[no-untyped-def]
 
 
 @jit
+def sort_by_block(places, bounds, ends, order):  # type: ignore[no-untyped-def]
+    """Numbers of the places that aren't negative, by block, then as they were; ``ends`` says where each block's end."""
+    scale = blocks_per_place(bounds)
+    ends[:] = 0
+    for i in range(len(places)):
+        if places[i] >= 0:
+            ends[block_of(places[i], bounds, scale)] += 1
+    total = np.int64(0)
+    for q in range(len(ends)):
+        n = ends[q]
+        ends[q] = total
+        total += n
+    for i in range(len(places)):
+        if places[i] >= 0:
+            q = block_of(places[i], bounds, scale)
+            order[ends[q]] = i
+            ends[q] += 1
+
+
+@jit
 def cut_rows(  # type: ignore[no-untyped-def]
     indptr, indices, data, lo, hi, places, bounds, ends, row_nnz, out_indices, out_data
 ):
