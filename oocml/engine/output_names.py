@@ -53,7 +53,9 @@ class OutputNames:
         """Names of columns of the dataset."""
         if self._column_names is None:
             return ids.tolist()  # type: ignore[no-any-return]
-        return [self._column_names[column] for column in ids.tolist()]
+        found, place = np.unique(ids, return_inverse=True)
+        texts = np.array([self._column_names[column] for column in found.tolist()], object)
+        return texts[place].tolist()  # type: ignore[no-any-return]
 
     @functools.cached_property
     def labels(self) -> dict[float, str] | None:
@@ -85,4 +87,5 @@ def mapped_names(texts: Iterator[str], n: int, folder: Path) -> Names:
         offset[0] = 1
         for i, text in enumerate(texts):
             offset[i + 1] = offset[i] + file.write(text.encode())
-    return Names(np.memmap(folder / "letters", np.uint8, "r"), offset)
+    letters = np.memmap(folder / "letters", np.uint8, "r")
+    return Names(np.asarray(letters), np.asarray(offset))

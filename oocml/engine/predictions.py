@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +13,13 @@ import numpy.typing as npt
 
 from oocml.data.column_order import ColumnOrder
 from oocml.data.dataset import Dataset
-from oocml.data.entry_spill import BUFFER_ENTRIES, EntrySpill
+from oocml.engine.entry_spool import EntrySpool
 from oocml.engine.out_path import making
 from oocml.engine.output_names import OutputNames
 from oocml.engine.prediction_sinks import Sink, TextSink, ZarrSink
 from oocml.engine.spool import RowSpool
 from oocml.models.protocol import Array
 from oocml.store.run import RunStore
-
-ROW_IDS = 2**20
-"""Row numbers that are looked at at a time."""
 
 Batch = tuple[npt.NDArray[np.int64], dict[str, Array]]
 
@@ -76,37 +72,19 @@ def write_predictions(
             else TextSink(beside, OutputNames(run, dataset, scratch))
         )
         with closing(sink):
-            first = next(batches, None)
-            if first is None:
+            spool: RowSpool | EntrySpool | None = None
+            for row_ids, outputs in batches:
+                if spool is None:
+                    per_entry = "rows" in outputs
+                    spool = EntrySpool(scratch, dataset) if per_entry else RowSpool(scratch, _fill(outputs))
+                spool.add(row_ids, outputs)
+                del row_ids, outputs  # before the next ones are made
+            if spool is None:
                 return {"n_rows": 0}
-            batches = chain([first], batches)
-            if "rows" in first[1]:
-                return _write_entries(batches, sink, dataset, scratch)
-            return _write_rows(batches, sink, RowSpool(scratch, _fill(first[1])))
-
-
-def _write_rows(batches: Iterator[Batch], sink: Sink, spool: RowSpool) -> dict[str, int]:
-    for row_ids, outputs in batches:
-        spool.add(row_ids, outputs)
-    for lo, window in spool.windows():
-        sink.write(lo, window)
-    return {"n_rows": spool.n_rows}
-
-
-def _write_entries(batches: Iterator[Batch], sink: Sink, dataset: Dataset, folder: Path) -> dict[str, int]:
-    n_rows = _n_source_rows(dataset)
-    spill = EntrySpill(str(folder / "entries"), 0, n_rows, dataset.n_cols, dataset.nnz)
-    for _, outputs in batches:
-        for lo in range(0, len(outputs["rows"]), BUFFER_ENTRIES):
-            spill.add(*(outputs[name][lo : lo + BUFFER_ENTRIES] for name in ("rows", "columns", "values")))
-    n_entries = 0
-    for lo, X in spill.iter_rows():
-        X.sort_indices()
-        rows = lo + np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-        entries = {"rows": rows, "columns": X.indices.astype(np.int64), "values": X.data}
-        sink.write(n_entries, entries)
-        n_entries += len(rows)
-    return {"n_rows": n_rows, "n_entries": n_entries}
+            for lo, window in spool.windows():
+                sink.write(lo, window)
+    counts = {"n_entries": spool.n_entries} if isinstance(spool, EntrySpool) else {}
+    return {"n_rows": spool.n_rows, **counts}
 
 
 def _fill(outputs: Mapping[str, Array]) -> dict[str, float]:
@@ -115,9 +93,3 @@ def _fill(outputs: Mapping[str, Array]) -> dict[str, float]:
     if "labels" not in outputs:
         fill |= {name: np.nan for name, values in outputs.items() if values.dtype.kind == "f"}
     return fill
-
-
-def _n_source_rows(dataset: Dataset) -> int:
-    """One more than the largest row number."""
-    starts = range(0, dataset.n_rows, ROW_IDS)
-    return max((int(np.asarray(dataset.row_ids[lo : lo + ROW_IDS]).max()) + 1 for lo in starts), default=0)
