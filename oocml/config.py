@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from oocml.errors import UsageError
@@ -130,7 +131,10 @@ def _typed(value: Any, default: Any, where: str) -> Any:
 
 
 def _free(value: Any, where: str) -> Any:
-    """A value whose default says nothing of its type: None, a boolean, a number or text."""
+    """A value whose default says nothing of its type: None, a boolean, a finite number or text."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = _number(value, where)
+        return int(value) if isinstance(value, Integral) else number
     if not isinstance(value, str):
         return value
     lowered = value.lower()
@@ -160,13 +164,13 @@ def _whole(value: Any, where: str) -> int:
     number = _number(value, where, "a whole number")
     if number != int(number):
         raise UsageError(f"{where} must be a whole number, not {value!r}")
-    return int(value) if isinstance(value, int) else int(number)
+    return int(value) if isinstance(value, Integral) else int(number)
 
 
 def _number(value: Any, where: str, kind: str = "a number") -> float:
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{where} must be {kind}, not {value!r}") from None
     if not math.isfinite(number):
         raise UsageError(f"{where} must be {kind}, not {value!r}")

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +124,29 @@ def test_settings_are_completed_in_the_order_of_the_defaults():
     assert complete == {**DEFAULTS, "solver": "lc", "l2": 1e-3}
 
 
-@pytest.mark.parametrize("given", [{"solver": 3}, {"polish": None}, {"l2": True}, {"fit_intercept": "maybe"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"solver": 3},
+        {"polish": None},
+        {"l2": True},
+        {"fit_intercept": "maybe"},
+        {"polish": 10**400},
+        {"l2": 10**400},
+        {"learning_rate": float("nan")},
+        {"learning_rate": 10**400},
+    ],
+)
 def test_python_values_are_checked_as_well(given):
     with pytest.raises(UsageError):
         complete_settings(given, DEFAULTS, "mlr")
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "l2"])
+def test_numbers_of_numpy_become_those_of_python(name):
+    assert type(complete_settings({name: np.float32(0.5)}, DEFAULTS, "mlr")[name]) is float
+
+
+def test_whole_numbers_keep_all_their_digits():
+    complete = complete_settings({"polish": np.int64(2**62 + 1), "learning_rate": 2**62 + 1}, DEFAULTS, "mlr")
+    assert complete["polish"] == complete["learning_rate"] == 2**62 + 1

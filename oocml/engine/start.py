@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from oocml.config import complete_settings
 from oocml.data.column_order import deal_columns
 from oocml.data.dataset import Dataset
 from oocml.data.feature_arrays import feature_facts, of_dataset
@@ -39,10 +40,6 @@ PACKAGES = ("oocml", "numpy", "numba", "zarr", "dask", "distributed")
 
 def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], seed: int) -> Problem:
     """What the model may know of its training data; raises if it cannot train on it."""
-    defaults = model.defaults()
-    unknown = sorted(set(settings) - set(defaults))
-    if unknown:
-        raise UsageError(f"{model.name} has no setting {unknown[0]!r}; it has {', '.join(sorted(defaults))}")
     facts = feature_facts(dataset)
     feature_nnz, feature_sumsq = (
         (of_dataset(dataset, name) if model.tiles else getattr(dataset, name))
@@ -56,7 +53,7 @@ def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], se
         feature_sumsq=feature_sumsq,
         labels=dataset.labels,
         label_kind=dataset.label_kind,  # type: ignore[arg-type]
-        settings={**defaults, **settings},
+        settings=complete_settings(settings, model.defaults(), model.name),
         seed=seed,
         n_used_features=facts.n_used,
         max_feature_nnz=facts.max_nnz,
@@ -86,7 +83,7 @@ def problem_of_spec(
         feature_sumsq=np.broadcast_to(np.float64(1), n_features),
         labels=None if spec.classes is None else np.arange(spec.classes, dtype=np.float64),
         label_kind="none" if spec.classes is None else "number",
-        settings={**model.defaults(), **settings},
+        settings=complete_settings(settings, model.defaults(), model.name),
         seed=seed,
         n_used_features=n_features,
         max_feature_nnz=max(1, nnz // n_features),

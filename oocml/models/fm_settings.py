@@ -10,6 +10,14 @@ import numpy as np
 from oocml.errors import InputError, UsageError
 from oocml.kernels.fm import Step
 from oocml.models.protocol import Array, Problem, Settings
+from oocml.models.setting_bounds import (
+    CHOSEN,
+    LARGEST,
+    MOST_FACTORS,
+    require_above_zero,
+    require_count,
+    require_not_below_zero,
+)
 from oocml.models.step_sizes import KINDS
 from oocml.types import Bounds
 
@@ -112,18 +120,12 @@ def check(problem: Problem) -> None:
     for name, allowed in (("task", TASKS), ("solver", SOLVERS), ("tour", TOURS), ("step", KINDS)):
         if settings[name] not in allowed and not (name == "task" and settings[name] is None):
             raise UsageError(f"{name} is {settings[name]!r}; fm has {', '.join(allowed)}")
-    if settings["n_factors"] != int(settings["n_factors"]) or settings["n_factors"] < 0:
-        raise UsageError(
-            f"n_factors is {settings['n_factors']} but must be a whole number, 0 or more; try 16"
-        )
+    require_count(settings, "n_factors", 0, MOST_FACTORS)
     for name in ("l2_linear", "l2_factors"):
-        if settings[name] is not None and not 0 <= settings[name] < np.inf:
-            raise UsageError(
-                f"{name} is {settings[name]} but must be 0 or more; leave it out to have it chosen"
-            )
-    rate = settings["learning_rate"]
-    if rate is not None and not 0 < rate < np.inf:
-        raise UsageError(f"learning_rate is {rate} but must be > 0; leave it out to have it chosen")
+        if settings[name] is not None:
+            require_not_below_zero(settings, name, LARGEST, CHOSEN)
+    if settings["learning_rate"] is not None:
+        require_above_zero(settings, "learning_rate", LARGEST, CHOSEN)
     if settings["solver"] == "tiles" and settings["tour"] != "fused":
         raise UsageError("tour is a setting of solver=dsfacto; leave it out with tiles")
     if settings["solver"] == "dsfacto" and settings["step"] == "bold_driver":

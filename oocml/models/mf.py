@@ -38,6 +38,14 @@ from oocml.models.protocol import (
     Visit,
     derive_seed,
 )
+from oocml.models.setting_bounds import (
+    CHOSEN,
+    LARGEST,
+    MOST_FACTORS,
+    require_above_zero,
+    require_count,
+    require_not_below_zero,
+)
 from oocml.models.step_sizes import epochs
 from oocml.types import Bounds, Csr, Panel
 
@@ -177,15 +185,13 @@ class MF:
             raise InputError(
                 "mf needs ratings and the dataset has none; ingest a file of (user, item, rating)"
             )
-        k, l2, rate = settings["n_factors"], settings["l2"], settings["learning_rate"]
-        if k != int(k) or k < 1:
-            raise UsageError(f"n_factors is {k} but must be a whole number, 1 or more; try 64")
-        if l2 is not None and not 0 <= l2 < np.inf:
-            raise UsageError(f"l2 is {l2} but must be 0 or more; leave it out to have it chosen")
+        require_count(settings, "n_factors", 1, MOST_FACTORS)
+        if settings["l2"] is not None:
+            require_not_below_zero(settings, "l2", LARGEST, CHOSEN)
+        if settings["learning_rate"] is not None:
+            require_above_zero(settings, "learning_rate", LARGEST, CHOSEN)
         if settings["step"] not in RATES:
             raise UsageError(f"step is {settings['step']!r}; mf has {', '.join(RATES)}")
-        if rate is not None and not 0 < rate < np.inf:
-            raise UsageError(f"learning_rate is {rate} but must be > 0; leave it out to have it chosen")
 
     def n_cols(self, problem: Problem) -> int:
         return problem.n_features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oocml.errors import InputError, UsageError
 from oocml.models.protocol import Problem, Settings
-from oocml.models.setting_bounds import require_above_zero, require_count
+from oocml.models.setting_bounds import CHOSEN, LARGEST, require_above_zero, require_count
 
 DEFAULTS: Settings = {
     "l2": 1e-4,
@@ -22,8 +22,6 @@ rises). Of lbfgs and lc: ``history`` pairs of vectors kept. Of lc: ``inner`` mos
 DS_ONLY = {"polish": 0, "log_a": "exact", "learning_rate": None}
 """Settings that mean nothing to the other solvers, with their defaults."""
 CHOICES = {"solver": ("ds", "lbfgs", "lc"), "log_a": ("exact", "stochastic"), "fit_intercept": (True, False)}
-LARGEST = 1e6
-"""Of steps and regularisation: where float32 still has room, and all sense has ended long before."""
 COUNTS = {"polish": (0, 10_000), "history": (1, 1000), "inner": (1, 1000)}
 
 
@@ -42,7 +40,7 @@ def check(problem: Problem) -> None:
     for name, (least, most) in COUNTS.items():
         require_count(settings, name, least, most)
     if settings["learning_rate"] is not None:
-        require_above_zero(settings, "learning_rate", LARGEST, "leave it out to have it chosen")
+        require_above_zero(settings, "learning_rate", LARGEST, CHOSEN)
     for name, default in DS_ONLY.items():
         if settings["solver"] != "ds" and settings[name] != default:
             raise UsageError(f"{name} is a setting of solver=ds; leave it out with {settings['solver']}")

@@ -38,6 +38,7 @@ from oocml.models.protocol import (
     StateSpec,
     Visit,
 )
+from oocml.models.setting_bounds import LARGEST, require_not_below_zero
 from oocml.types import Bounds, Csr, Panel
 
 CURVATURE = {True: 0.25, False: 1.0}
@@ -129,8 +130,7 @@ class Poly:
         settings = problem.settings
         if settings["task"] not in (None, *TASKS):
             raise UsageError(f"task is {settings['task']!r}; poly has {', '.join(TASKS)}")
-        if not 0 <= settings["l2"] < np.inf:
-            raise UsageError(f"l2 is {settings['l2']} but must be 0 or more; try 1e-3")
+        require_not_below_zero(settings, "l2", LARGEST, "try 1e-3")
         check_data(problem, "poly")
 
     def n_cols(self, problem: Problem) -> int:

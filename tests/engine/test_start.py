@@ -128,3 +128,14 @@ def test_what_is_not_a_run_is_never_replaced(tmp_path, toy_dataset, kind):
         with pytest.raises(UsageError, match="not a run"):
             oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial", overwrite=overwrite)
     assert (out if kind == "a file" else out / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"l2": "abc"}, {"n_factors": float("nan")}, {"n_factors": None}, {"learning_rate": True}, {"biases": 3}],
+)
+def test_settings_of_another_type_are_refused_before_anything_is_written(tmp_path, toy_dataset, settings):
+    (name,) = settings
+    with pytest.raises(UsageError, match=name):
+        oocml.train("mf", toy_dataset, tmp_path / "run.zarr", schedule="serial", settings=settings)
+    assert not list(tmp_path.iterdir())

@@ -204,6 +204,9 @@ def test_an_epoch_is_one_pass_that_sees_rows_ahead_and_waits_for_nobody():
         ({"tour": "two_pass"}, "tour is a setting of solver=dsfacto"),
         ({"solver": "dsfacto", "step": "bold_driver"}, "bold_driver"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": True}, "learning_rate is True"),
+        ({"l2_linear": "abc"}, "l2_linear is 'abc'"),
+        ({"n_factors": np.nan}, "n_factors is nan"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(settings, message):

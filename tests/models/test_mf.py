@@ -218,6 +218,9 @@ def test_default_ridge_falls_with_the_ratings_per_row_or_column():
         ({"l2": -1}, "l2 is -1"),
         ({"step": "adam"}, "step is 'adam'"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": True}, "learning_rate is True"),
+        ({"l2": "abc"}, "l2 is 'abc'"),
+        ({"n_factors": None}, "n_factors is None"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(settings, message):

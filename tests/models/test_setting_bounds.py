@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from oocml.errors import UsageError
-from oocml.models.setting_bounds import require_above_zero, require_count
+from oocml.models.setting_bounds import require_above_zero, require_count, require_not_below_zero
 
 NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), "1", None, True]
 
@@ -17,6 +17,18 @@ def test_all_else_is_refused_with_the_bounds_and_the_advice(value):
     with pytest.raises(UsageError) as caught:
         require_above_zero({"step": value}, "step", 100, "try 1")
     assert str(caught.value) == f"step is {value!r} but must be > 0 and at most 100; try 1"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, np.float32(0.5), 100])
+def test_zero_passes_where_it_may(value):
+    require_not_below_zero({"l2": value}, "l2", 100, "try 1")
+
+
+@pytest.mark.parametrize("value", [-1e-30, 101, 10**400, *NO_NUMBERS])
+def test_below_zero_is_refused_with_the_bounds_and_the_advice(value):
+    with pytest.raises(UsageError) as caught:
+        require_not_below_zero({"l2": value}, "l2", 100, "try 1")
+    assert str(caught.value) == f"l2 is {value!r} but must be 0 or more and at most 100; try 1"
 
 
 @pytest.mark.parametrize("value", [2, 3.0, np.int64(1000)])
