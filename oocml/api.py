@@ -25,8 +25,8 @@ from oocml.store.run import RunStore, check_place
 from oocml.training import (
     Session,
     Workplace,
-    check_metric,
     drive,
+    make_ready,
     open_recorded,
     open_workplace,
     plan_workers,
@@ -148,6 +148,7 @@ def train(
     """
     session = Session(schedule, scheduler, workers, monitors, durable)
     _check_epochs(epochs)
+    _check_validation(valid, patience, metric)
     epochs = epochs or load_model(model).epochs
     dataset, validation = _dataset(data), None
     problem = make_problem(dataset, load_model(model), settings or {}, seed)
@@ -178,7 +179,7 @@ def _begin(
         problem=problem,
         dataset=dataset,
         plan=place.plan,
-        check=partial(check_metric, executor=place.executor),
+        check=partial(make_ready, executor=place.executor),
         **kept,
     )
 
@@ -222,6 +223,14 @@ def resume(
 def _check_epochs(epochs: int | None) -> None:
     if epochs is not None and epochs < 1:
         raise UsageError(f"epochs is {epochs}; it must be at least 1")
+
+
+def _check_validation(valid: DatasetLike | None, patience: int | None, metric: str | None) -> None:
+    for name, value in (("patience", patience), ("metric", metric)):
+        if valid is None and value is not None:
+            raise UsageError(f"{name} needs a dataset to score the epochs on; add valid (--valid TEST.zarr)")
+    if patience is not None and patience < 1:
+        raise UsageError(f"patience is {patience}; it must be at least 1 epoch")
 
 
 def _dataset(data: DatasetLike) -> Dataset:

@@ -104,10 +104,6 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
 
     MODEL is a name such as mlr, or path/to/file.py:Model. Ctrl-C leaves a run that `oocml resume` finishes.
     """
-    if options["valid"] is None:
-        for name in ("patience", "metric"):
-            if options[name] is not None:
-                raise UsageError(f"--{name} needs --valid TEST.zarr, the dataset to score on")
     if options["schedule"] == "serial" and options["scheduler"] is not None:
         raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
     from oocml import api

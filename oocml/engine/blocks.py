@@ -83,7 +83,7 @@ class TaskBlocks:
         step = message.pass_.params.get("learning_rate")
         advice = (
             f"--set learning_rate={step / 10:.2g}"
-            if step
+            if step and "learning_rate" in self.context.problem.settings
             else "stronger regularisation, or look for huge values in the data"
         )
         return (

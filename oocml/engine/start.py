@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,13 @@ from oocml.store.run import RunStore, create_run
 PANEL_BYTES = 8 * 2**20
 IN_CONFIG = ("n_rows", "n_features", "nnz", "label_kind", "n_used_features", "max_feature_nnz")
 """What the configuration has of the problem."""
+LABEL_KINDS: Mapping[str, Literal["number", "sets"]] = {
+    "classification": "number",
+    "regression": "number",
+    "ranking": "number",
+    "multilabel": "sets",
+}
+"""Of the data of a task; of the others' rows have none."""
 PACKAGES = ("oocml", "numpy", "numba", "zarr", "dask", "distributed")
 
 
@@ -82,7 +89,7 @@ def problem_of_spec(
         feature_nnz=np.broadcast_to(np.int64(max(1, nnz // n_features)), n_features),
         feature_sumsq=np.broadcast_to(np.float64(1), n_features),
         labels=None if spec.classes is None else np.arange(spec.classes, dtype=np.float64),
-        label_kind="none" if spec.classes is None else "number",
+        label_kind=LABEL_KINDS.get(spec.task, "none"),
         settings=complete_settings(settings, model.defaults(), model.name),
         seed=seed,
         n_used_features=n_features,

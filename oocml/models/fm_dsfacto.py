@@ -42,7 +42,7 @@ def synchronise(v: Visit) -> Parts:
     total, params = v.row["total"], v.params
     total[...] = v.row["fresh"]
     slopes, loss = fm_slopes(total, v.shared["w0"][0], v.data.t, v.row["slope"], step_of(params))
-    move = -min(1.0, params["eta"]) * slopes / (params["n"] * CURVATURE[bool(params["logistic"])])
+    move = -min(1.0, params["learning_rate"]) * slopes / (params["n"] * CURVATURE[bool(params["logistic"])])
     return {"loss": loss, "w0": np.array([move, 0.0])}
 
 
@@ -105,7 +105,7 @@ def program(
     for n_epochs in segments:
         for rate in learning_rates(problem.settings["step"], first_rate(problem), n_epochs):
             number += 1
-            now = {**params, "eta": rate}
+            now = {**params, "learning_rate": rate}
             toured = yield tour_pass(problem, now)
             if problem.settings["tour"] == "two_pass":
                 toured = yield collect

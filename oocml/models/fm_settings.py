@@ -89,10 +89,10 @@ def first_rate(problem: Problem) -> float:
 
 
 def step_params(problem: Problem, center: float, scale: float) -> dict[str, Any]:
-    """What every kernel is told; ``eta`` is still to be set where steps are taken."""
+    """What every kernel is told; ``learning_rate`` is still to be set where steps are taken."""
     linear, factors = ridges(problem)
     return {
-        "eta": 0.0,
+        "learning_rate": 0.0,
         "l2_linear": linear,
         "l2_factors": factors,
         "adagrad": problem.settings["step"] == "adagrad",
@@ -104,7 +104,7 @@ def step_params(problem: Problem, center: float, scale: float) -> dict[str, Any]
 
 def step_of(params: Mapping[str, Any]) -> Step:
     return Step(
-        eta=np.float32(params["eta"]),
+        eta=np.float32(params["learning_rate"]),
         l2_linear=np.float32(params["l2_linear"]),
         l2_factors=np.float32(params["l2_factors"]),
         adagrad=bool(params["adagrad"]),

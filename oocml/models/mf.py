@@ -105,7 +105,7 @@ def col_side(v: Visit) -> Side:
 
 def step_of(params: Mapping[str, Any]) -> Step:
     return Step(
-        eta=np.float32(params["eta"]),
+        eta=np.float32(params["learning_rate"]),
         l2=np.float32(params["l2"]),
         floor=np.float32(0 if params["non_negative"] else -np.inf),
         adagrad=bool(params["adagrad"]),
@@ -238,7 +238,7 @@ class MF:
         return Pass("settle", "once", "settle", reads=("extremes",), writes=("target",), params=params)
 
     def visit_pass(self, problem: Problem, center: float, scale: float) -> Pass:
-        """An epoch; the step ``eta`` is still to be added to its ``params``."""
+        """An epoch; the step ``learning_rate`` is still to be added to its ``params``."""
         changed, params = parameters(problem), step_params(problem, center, scale)
         reads = (*changed, "row_count", "col_count")
         return Pass("visit", "tiles", "visit", reads=reads, writes=changed, data=True, params=params)
@@ -290,7 +290,7 @@ def parameters(problem: Problem) -> tuple[str, ...]:
 def step_params(problem: Problem, center: float, scale: float) -> dict[str, Any]:
     settings = problem.settings
     return {
-        "eta": 0.0,
+        "learning_rate": 0.0,
         "l2": ridge(problem),
         "center": center,
         "scale": scale,

@@ -209,7 +209,13 @@ class Poly:
             center, scale = standard(n, found)
             yield self.settle_pass(center, scale)
         eta = 1 / (CURVATURE[logistic] * float(found["norms"]) / n + l2)
-        told = {"eta": eta, "l2_linear": 0.0, "l2_factors": 0.0, "adagrad": False, "logistic": logistic}
+        told = {
+            "learning_rate": eta,
+            "l2_linear": 0.0,
+            "l2_factors": 0.0,
+            "adagrad": False,
+            "logistic": logistic,
+        }
         told |= {"center": center, "scale": scale}
         number, w0 = 0, 0.0
         yield self.score_pass()
@@ -244,7 +250,13 @@ class PolyScoring(FmScoring):
 
     def __init__(self, problem: Problem, top: int) -> None:
         classifies = is_classification(problem)
-        params = {"eta": 0.0, "l2_linear": 0.0, "l2_factors": 0.0, "adagrad": False, "logistic": classifies}
+        params = {
+            "learning_rate": 0.0,
+            "l2_linear": 0.0,
+            "l2_factors": 0.0,
+            "adagrad": False,
+            "logistic": classifies,
+        }
         reads = ("W", "w", "w0", *(() if classifies else ("target",)))
         super().__init__(problem, top, 0, params | {"center": 0.0, "scale": 1.0}, reads)
         self.l2 = float(problem.settings["l2"])

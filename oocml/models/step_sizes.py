@@ -39,14 +39,14 @@ def learning_rates(kind: str, first: float, n_epochs: int) -> list[float]:
 def epochs(
     pass_: Pass, kind: str, first: float, before: int, n_epochs: int, epoch_of: EpochOf
 ) -> Generator[Any, Any, int]:
-    """Repeat a pass with its parameter ``eta`` set; returns how many epochs were run.
+    """Repeat a pass with its parameter ``learning_rate`` set; returns how many epochs were run.
 
     ``before`` is the number of epochs so far. Only the bold driver has to know the end of an epoch to begin the next.
     """
     if kind == "bold_driver":
         return (yield from _bold_driver(pass_, first, before, n_epochs, epoch_of))
     rates = learning_rates(kind, first, n_epochs)
-    params = tuple({"eta": rate} for rate in rates)
+    params = tuple({"learning_rate": rate} for rate in rates)
     results = yield Epochs(pass_, params, lambda n, parts: epoch_of(before + n + 1, parts, rates[n]))
     return len(results)
 
@@ -56,7 +56,7 @@ def _bold_driver(
 ) -> Generator[Any, Any, int]:
     last = np.inf
     for n in range(n_epochs):
-        parts = yield replace(pass_, params={**pass_.params, "eta": rate})
+        parts = yield replace(pass_, params={**pass_.params, "learning_rate": rate})
         epoch = epoch_of(before + n + 1, parts, rate)
         if (yield epoch).stop:
             return n + 1

@@ -6,12 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import oocml
-from oocml.errors import RunBusy, UsageError
+from oocml.data.specs import load_spec
+from oocml.data.writer import DatasetWriter
+from oocml.engine.start import problem_of_spec
+from oocml.errors import NonFinite, RunBusy, UsageError
+from oocml.models.registry import load_model
+from oocml.types import Csr, Panel
 from tests.engine.toys import TESTS, TOY, drive, fingerprint
 
 
@@ -139,3 +147,51 @@ def test_settings_of_another_type_are_refused_before_anything_is_written(tmp_pat
     with pytest.raises(UsageError, match=name):
         oocml.train("mf", toy_dataset, tmp_path / "run.zarr", schedule="serial", settings=settings)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"patience": 3}, {"metric": "rmse"}])
+def test_judging_epochs_without_a_dataset_to_judge_on_is_refused(tmp_path, toy_dataset, options):
+    with pytest.raises(UsageError, match=next(iter(options)) + " needs a dataset"):
+        oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", schedule="serial", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_patience_at_all_is_refused(tmp_path, toy_dataset):
+    with pytest.raises(UsageError, match="patience is 0"):
+        oocml.train(TOY, toy_dataset, tmp_path / "run.zarr", valid=toy_dataset, patience=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [("regression", "number"), ("classification", "number"), ("multilabel", "sets"), ("factors", "none")],
+)
+def test_labels_of_a_spec_are_those_of_its_task(task, kind):
+    model = SimpleNamespace(name="any", defaults=dict, check=lambda problem: None)
+    problem, _ = problem_of_spec(replace(load_spec("clef"), task=task), model, {}, 0)
+    assert problem.label_kind == kind
+
+
+def test_a_training_for_numbers_is_planned_by_a_spec_of_them():
+    assert oocml.plan("fm", spec="housing", workers=1).disk_bytes > 0
+
+
+@pytest.mark.parametrize(("model", "rate"), [("mf", 0.01), ("fm", 0.01)])
+def test_advice_for_a_state_of_nan_is_a_step_of_a_tenth(tmp_path, monkeypatch, model, rate):
+    rng = np.random.default_rng(0)
+    writer = DatasetWriter(str(tmp_path / "d.zarr"), n_cols=3, label_kind="number")
+    X = Csr(np.arange(0, 13, 3), np.tile(np.arange(3, dtype=np.int32), 4), rng.random(12).astype(np.float32))
+    y = rng.random(4)
+    writer.write_panel(0, Panel(X, y, np.arange(4)))
+    writer.finish(n_panels=1, attrs={}, labels=y)
+    found = load_model(model)
+    spoiled = {**found.kernels, "visit": found.kernels["visit"]._replace(visit=spoil)}
+    monkeypatch.setattr(type(found), "kernels", spoiled)
+    with pytest.raises(NonFinite, match=f"--set learning_rate={rate:g}$"):
+        oocml.train(
+            model, tmp_path / "d.zarr", tmp_path / "run.zarr", schedule="serial", settings={"n_factors": 2}
+        )
+
+
+def spoil(v):
+    v.col["V"][:] = np.nan
+    return {"loss": 0.0, "ridge": 0.0, "w0": np.zeros(2)}

@@ -188,7 +188,7 @@ def test_an_epoch_is_one_pass_that_sees_rows_ahead_and_waits_for_nobody():
     assert isinstance(item, Epochs)
     assert item.pass_.ahead
     assert item.pass_.consumes == ("partial",)
-    assert [params["eta"] for params in item.params] == pytest.approx([0.1, 0.2 / 3, 0.1 / 3])
+    assert [params["learning_rate"] for params in item.params] == pytest.approx([0.1, 0.2 / 3, 0.1 / 3])
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_epochs_whose_steps_are_known_need_no_barrier():
     program.send({"total": 10.0, "squares": 400.0, "negative": 0.0})
     item = program.send({})
     assert isinstance(item, Epochs)
-    assert [params["eta"] for params in item.params] == pytest.approx([0.1, 0.1 * 2 / 3, 0.1 / 3])
+    assert [params["learning_rate"] for params in item.params] == pytest.approx([0.1, 0.1 * 2 / 3, 0.1 / 3])
     assert not item.pass_.ahead
 
 

@@ -25,7 +25,7 @@ def test_epochs_whose_steps_are_known_are_one_item(kind):
     program = epochs(PASS, kind, 0.3, 7, 3, epoch_of)
     item = next(program)
     assert isinstance(item, Epochs)
-    assert [params["eta"] for params in item.params] == learning_rates(kind, 0.3, 3)
+    assert [params["learning_rate"] for params in item.params] == learning_rates(kind, 0.3, 3)
     ended = item.ends(1, {"loss": 2.0})
     assert (ended.number, ended.objective) == (9, 2.0)
     assert ended.extra["learning_rate"] == learning_rates(kind, 0.3, 3)[1]
@@ -38,7 +38,7 @@ def test_the_bold_driver_looks_at_each_epoch():
     program, rates = epochs(PASS, "bold_driver", 0.4, 2, 9, epoch_of), []
     item = next(program)
     for loss in (5.0, 4.0, 6.0, 6.0):
-        rates.append(item.params["eta"])
+        rates.append(item.params["learning_rate"])
         assert item.params["l2"] == 0.5
         assert program.send({"loss": loss}).objective == loss
         item = program.send(Verdict(False))
