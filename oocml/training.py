@@ -13,13 +13,16 @@ from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
 from oocml.engine import events
 from oocml.engine.cluster import local_client, remote_client, running_client, workers_per_host
+from oocml.engine.compilation import compile_kernels
 from oocml.engine.context import problem_of
-from oocml.engine.driver import Driver, Validation
+from oocml.engine.driver import Driver
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.judging import Validation
 from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import ScoreMessage, score_batch
 from oocml.engine.score import evaluate as score_run
+from oocml.engine.tile_start import make_tiles
 from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.metrics.directions import higher_is_better
 from oocml.models.protocol import Model, Problem
@@ -98,10 +101,15 @@ def open_workplace(
     On a cluster of the caller's own the memory of each host is planned for the workers that it has there.
     """
     model, panels = load_model(reference), PanelSizes.of(dataset)
+
+    def say(text: str) -> None:
+        emit(session.monitors, events.Notice(text))
+
     with ExitStack() as stack:
         if session.schedule == "serial":
             plan = plan_workers(model, problem, panels, 0, **asked)
             sampler = stack.enter_context(MemorySampler())
+            compile_kernels(reference, problem.settings, say)
             rehearse(model, problem.settings)
             yield Workplace(InProcess(), None, plan, sampler)
             return
@@ -112,6 +120,7 @@ def open_workplace(
         if client is None:
             plan = plan_workers(model, problem, panels, session.workers, **asked)
             sampler = stack.enter_context(MemorySampler())
+            compile_kernels(reference, problem.settings, say)
             client = stack.enter_context(local_client(plan.workers, reference, problem.settings))
         else:
             _refuse_workers(session.workers)
@@ -189,6 +198,13 @@ def validation_config(
         "metric": metric,
         "patience": patience,
     }
+
+
+def make_ready(run: RunStore, executor: Executor) -> None:
+    """All that may fail before a run takes its place: tiles of its data, and the metric it is judged by."""
+    if load_model(run.model_reference).tiles:
+        make_tiles(run, executor)
+    check_metric(run, executor)
 
 
 def check_metric(run: RunStore, executor: Executor) -> None:

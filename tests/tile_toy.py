@@ -23,6 +23,12 @@ def entries(X: Csr) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(X.indptr) - 1), np.diff(X.indptr)), X.indices
 
 
+def end_meet(v: Visit) -> Mapping[str, Any]:
+    """Once a column block and epoch, whatever the order of its tiles."""
+    v.col["draws"][:] *= 2
+    return {"ends": 1.0}
+
+
 def meet(v: Visit) -> Mapping[str, Any]:
     """Rows and columns pull at each other: the result depends on the order of visits, by its last bits and more."""
     U, V, step = v.row["U"], v.col["V"], v.params["step"]
@@ -34,7 +40,8 @@ def meet(v: Visit) -> Mapping[str, Any]:
     time.sleep(v.params["sleep"])  # so that tests can kill what runs
     order = np.random.default_rng(v.seed).random()
     v.col["draws"] += order
-    return {"loss": loss, "n": float(len(v.data.x)), "L": np.array([loss, 1.0])}
+    parts = {"loss": loss, "n": float(len(v.data.x))}
+    return {**parts, "L": np.array([loss, 1.0])} if v.params["merged"] else parts
 
 
 def partial(tile: Tile, V: np.ndarray, n_rows: int) -> np.ndarray:
@@ -44,7 +51,9 @@ def partial(tile: Tile, V: np.ndarray, n_rows: int) -> np.ndarray:
 def ahead(v: Visit) -> Mapping[str, Any]:
     """Rows' sums over all columns, taken when each column passed by; then each column moves, knowing them."""
     V = v.col["V"]
-    parts = {"wrong": 0.0, "visits": 0.0, "L": np.array([0.0, 0.001])}
+    parts = {"wrong": 0.0, "visits": 0.0}
+    if v.params["merged"]:
+        parts["L"] = np.array([0.0, 0.001])
     if v.data is not None:
         parts["visits"] = 1.0
         rest = v.row["total"] - v.cell["partial"]
@@ -75,14 +84,14 @@ class TileToy:
     tiles = True
     block_cols = (1, 2**31)
     kernels = {
-        "meet": Kernel(meet),
+        "meet": Kernel(meet, end_meet),
         "ahead": Kernel(ahead),
         "residual": Kernel(residual),
         "fold": Kernel(fold),
     }
 
     def defaults(self) -> Mapping[str, Any]:
-        return {"exact": False, "sleep": 0.0}
+        return {"exact": False, "sleep": 0.0, "merged": True}
 
     def check(self, problem: Problem) -> None:
         pass
@@ -113,17 +122,19 @@ class TileToy:
         return Tile(row, col, panel.X.data.astype(np.float64), y)
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
-        together = ("U", "V", "draws", "L")
+        shared = ("L",) if problem.settings["merged"] else ()
+        together = ("U", "V", "draws", *shared)
+        params = {"exact": problem.settings["exact"], "merged": bool(shared)}
         return (
-            Pass("meet", "tiles", "meet", reads=together, writes=together, data=True),
+            Pass("meet", "tiles", "meet", reads=together, writes=together, data=True, params=params),
             Pass(
                 "ahead",
                 "tiles",
                 "ahead",
-                reads=("V", "L"),
-                writes=("V", "total", "partial", "L"),
+                reads=("V", *shared),
+                writes=("V", "total", "partial", *shared),
                 data=True,
-                params={"exact": problem.settings["exact"]},
+                params=params,
                 ahead=True,
                 consumes=("partial",),
             ),

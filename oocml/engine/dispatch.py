@@ -63,11 +63,11 @@ class Dispatcher:
         self.emit, self.tick, self.bytes_per_worker = emit, tick, bytes_per_worker
         self.first_dispatch: float | None = None
         """When the first task was sent, by `time.perf_counter`."""
-        self._losses: Counter[tuple[int, int]] = Counter()
+        self._losses: Counter[tuple[int, int, int]] = Counter()
 
     def in_sub_epochs(self, work: Work) -> None:
         """Run what is not done yet, with a barrier after every sub-epoch."""
-        for tasks in work.strata:
+        for tasks in self._opened_and_closed(work):
             waiting = deque(t for t in tasks if work.first_key + t.index not in self.journal.ledger.done)
             flying = 0
             while waiting or flying:
@@ -79,8 +79,32 @@ class Dispatcher:
                     if isinstance(outcome, Lost):
                         waiting.appendleft(message.task)
                     else:
-                        self._commit(work, message, outcome)
+                        self._commit(work, message, outcome, recorded=False)
             self.journal.merge_shared(work.pass_, [work.first_key + task.index for task in tasks])
+
+    def _opened_and_closed(self, work: Work) -> list[list[Task]]:
+        """The sub-epochs, with columns opened and closed by the first and last of their tasks that are left.
+
+        Another schedule may have begun the pass in another order. Where columns aren't written the order of a pass
+        decides, which all schedules that get here keep.
+        """
+        specs, done = self.journal.specs, self.journal.ledger.done
+        if not any(specs[name].kind == "col" for name in work.pass_.writes) or work.pass_.ahead:
+            return work.strata
+        tasks = [task for stratum in work.strata for task in stratum]
+        n_done = Counter(task.cols for task in tasks if work.first_key + task.index in done)
+        n_left = Counter(task.cols for task in tasks) - n_done
+        strata = []
+        for stratum in work.strata:
+            strata.append([])
+            for task in stratum:
+                if work.first_key + task.index not in done:
+                    opening, closing = n_done[task.cols] == 0, n_left[task.cols] == 1
+                    n_done[task.cols] += 1
+                    n_left[task.cols] -= 1
+                    task = task._replace(opening=opening, closing=closing)
+                strata[-1].append(task)
+        return strata
 
     def freely(self, works: Sequence[Work], ended: Callable[[Work], None] | None = None) -> None:
         """Run several epochs of a pass without barriers; ``ended`` is told of each when it is whole, in order."""
@@ -120,6 +144,9 @@ class Dispatcher:
                 if dispatch is not None:
                     message = self._send(works[dispatch.epoch], dispatch.task, worker)
                     flying[message.out_stamp] = dispatch
+            if not flying:
+                self.executor.await_worker()
+                continue
             for message, outcome in self._wait():
                 dispatch = flying.pop(message.out_stamp)
                 if isinstance(outcome, Lost):
@@ -127,8 +154,7 @@ class Dispatcher:
                     continue
                 work = works[dispatch.epoch]
                 key = work.first_key + dispatch.task.index
-                self._commit(work, message, outcome)
-                self.journal.ledger.order.append(key)
+                self._commit(work, message, outcome, recorded=True)
                 self.journal.merge_shared(work.pass_, [key])
                 machine.commit(dispatch)
 
@@ -158,13 +184,14 @@ class Dispatcher:
                 self._tell_of_loss(message, outcome)
         return [(message, outcome) for message, outcome in completions]
 
-    def _commit(self, work: Work, message: TaskMessage, result: TaskResult) -> None:
+    def _commit(self, work: Work, message: TaskMessage, result: TaskResult, *, recorded: bool) -> None:
         self.tick()
-        self.journal.commit_task(message, result, work.first_key + message.task.index)
+        key = work.first_key + message.task.index
+        self.journal.commit_task(message, result, key, recorded=recorded)
         self.emit(_task_done(message, result))
 
     def _tell_of_loss(self, message: TaskMessage, lost: Lost) -> None:
-        key = (message.pass_number, message.task.index)
+        key = (message.pass_number, message.repeat, message.task.index)
         self._losses[key] += lost.was_running
         what = f"{message.pass_.name}, rows {message.task.rows[:1]}, columns {message.task.cols[:1]}"
         self.emit(

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from oocml.engine import events
 from oocml.engine.context import RunContext, run_context
@@ -19,24 +19,15 @@ from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor
 from oocml.engine.journal import Journal
+from oocml.engine.judging import Validation, judge
 from oocml.engine.messages import WorkerSetup
 from oocml.engine.tile_start import make_tiles
-from oocml.errors import InputError, NonFinite, UsageError
+from oocml.errors import InputError, NonFinite
 from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
 from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import TASKS_AT_ONCE, Plan
 from oocml.schedule.tasks import check_pass, sub_epochs
 from oocml.store.run import RunStore
-
-
-class Validation(NamedTuple):
-    """How epochs are judged on held-out data."""
-
-    score: Callable[[], dict[str, float]]
-    """Metrics of the current state."""
-    metric: str
-    higher_is_better: bool
-    patience: int | None
 
 
 class Driver:
@@ -180,61 +171,75 @@ class Driver:
     def _run_pass(self, pass_: Pass) -> dict[str, Any]:
         check_pass(pass_, self.specs, tiles=self.model.tiles)
         work = self._work(pass_)
-        self.journal.begin_pass()
-        self._predict(work)
-        start = self._begin(work)
-        if self.schedule == "async":
-            self.dispatcher.freely([work])
-        else:
-            self.dispatcher.in_sub_epochs(work)
+        start = self._run(work)
         self._tick()
         result = self.journal.end_pass(pass_)
         self._emit_done(work, start)
         return result
 
+    def _run(self, work: Work) -> float:
+        """Run the tasks of a pass that are not done yet; returns when it began."""
+        self.journal.begin_pass()
+        self._predict(work)
+        start = self._begin(work)
+        if self.schedule == "async" and self._may_flow(work.pass_):
+            self.dispatcher.freely([work])
+        else:
+            self.dispatcher.in_sub_epochs(work)
+        return start
+
     def _run_epochs(self, item: Epochs) -> list[dict[str, Any]]:
         """Run the epochs of a repeated pass that are not done yet."""
         check_pass(item.pass_, self.specs, tiles=self.model.tiles)
-        ledger, first_epoch = self.journal.ledger, self._epoch + 1 - len(self.journal.ledger.epoch_parts)
-        works = [
-            self._work(replace(item.pass_, params={**item.pass_.params, **params}), n)._replace(
-                epoch=first_epoch + n
+        done = self.journal.ledger.epoch_parts
+        first_epoch, begun = self._epoch + 1 - len(done), len(done)
+
+        def passed(n: int) -> Pass:
+            return replace(item.pass_, params={**item.pass_.params, **item.params[n]})
+
+        if done and (done[-1]["stop"] or begun == len(item.params)):
+            pass  # killed between the end of the last epoch and that of the pass
+        elif self.schedule == "async" and self.validation is None and self._may_overlap(item.pass_):
+            first = self._work(passed(begun), begun)  # all epochs have its tasks
+            numbers = range(begun, len(item.params))
+            self._overlap(
+                item, [first._replace(pass_=passed(n), repeat=n, epoch=first_epoch + n) for n in numbers]
             )
-            for n, params in enumerate(item.params)
-        ]
-        if self.schedule == "async" and self.validation is None and self._may_overlap(item.pass_):
-            left = works[len(ledger.epoch_parts) :]
-            self.journal.begin_pass()
-            for work in left:
-                self._predict(work)
-            start = self._begin(left[0])
-
-            def ended(work: Work) -> None:
-                nonlocal start
-                self._end_repeat(item, work, start)
-                if work is not left[-1]:
-                    start = self._begin(works[work.repeat + 1])
-
-            self.dispatcher.freely(left, ended)
         else:
-            for work in works[len(ledger.epoch_parts) :]:
-                if ledger.epoch_parts and ledger.epoch_parts[-1]["stop"]:
+            for n in range(begun, len(item.params)):
+                work = self._work(passed(n), n)
+                self._end_repeat(item, work, self._run(work))
+                if done[-1]["stop"]:
                     break
-                self.journal.begin_pass()
-                self._predict(work)
-                start = self._begin(work)
-                if self.schedule == "async":
-                    self.dispatcher.freely([work])
-                else:
-                    self.dispatcher.in_sub_epochs(work)
-                self._end_repeat(item, work, start)
         return self.journal.end_repeated_pass(_mark(item))
+
+    def _overlap(self, item: Epochs, works: Sequence[Work]) -> None:
+        """Run epochs of a repeated pass without barriers between them."""
+        self.journal.begin_pass()
+        for work in works:
+            self._predict(work)
+        start = self._begin(works[0])
+
+        def ended(work: Work) -> None:
+            nonlocal start
+            self._end_repeat(item, work, start)
+            if work is not works[-1]:
+                start = self._begin(works[work.repeat + 1 - works[0].repeat])
+
+        self.dispatcher.freely(works, ended)
+
+    def _may_flow(self, pass_: Pass) -> bool:
+        """Whether a pass can do without sub-epochs: whoever opens and closes columns must be known after a kill."""
+        kernel = self.model.kernels[pass_.kernel]
+        writes_columns = any(self.specs[name].kind == "col" for name in pass_.writes)
+        return writes_columns or not (kernel.begin or kernel.end_sweep)
 
     def _may_overlap(self, pass_: Pass) -> bool:
         """Whether an epoch of a pass may begin before the one before it has ended."""
         kernel = self.model.kernels[pass_.kernel]
         anew = set(pass_.writes) - set(pass_.reads)
-        return not (pass_.ahead or pass_.scratch or anew or kernel.begin) and pass_.sweeps == 1
+        alone = pass_.ahead or pass_.scratch or anew or kernel.begin or pass_.sweeps > 1
+        return self._may_flow(pass_) and not alone
 
     def _end_repeat(self, item: Epochs, work: Work, start: float) -> None:
         epoch = item.ends(work.repeat, self.journal.reduce(work.keys))
@@ -255,12 +260,17 @@ class Driver:
 
     def _predict(self, work: Work) -> None:
         """Add what the plan expects of a pass to the totals, for `report` to hold against what is measured."""
-        if any(key in self.journal.ledger.done for key in work.keys):
+        ledger = self.journal.ledger
+        if any(key in ledger.done for key in work.keys) or 0 <= work.repeat < ledger.predicted_epochs:
             return  # that was done when it began
+        ledger.predicted_epochs = work.repeat + 1
         pass_, plan = work.pass_, self.plan
         initial = frozenset(name for name, stamps in self.journal.ledger.stamps.items() if not stamps.any())
         cost = pass_cost(pass_, self.sizes, initial)
-        cached = min(plan.panel_cache_bytes, plan.data_bytes)
+        n_caches = (
+            max(1, plan.workers) if self.model.tiles else 1
+        )  # tiles have homes, panels are wanted everywhere
+        cached = min(n_caches * plan.panel_cache_bytes, plan.data_bytes)
         read = cost.data_scans * (plan.data_bytes - cached)
         if cost.data_scans:
             # each worker fills its cache in the first pass with a task for it
@@ -293,7 +303,7 @@ class Driver:
         if self.validation is not None:
             journal.flush(force=True)  # scoring reads the state that the ledger on disk names
             record["valid"] = self.validation.score()
-            stop, best = self._judge(self.validation, record)
+            stop, best = judge(self.validation, ledger.history, record, self._segment_start)
         ledger.history.append(record)
         if best:
             journal.keep("best", epoch.number)
@@ -312,24 +322,6 @@ class Driver:
             )
         )
         return stop
-
-    def _judge(self, validation: Validation, record: dict[str, Any]) -> tuple[bool, bool]:
-        """Whether to stop, and whether this epoch is the best so far."""
-        if validation.metric not in record["valid"]:
-            raise UsageError(
-                f"{self.model.name} has no metric {validation.metric!r}; it has {', '.join(sorted(record['valid']))}"
-            )
-        sign = 1 if validation.higher_is_better else -1
-        history = [past for past in self.journal.ledger.history if past.get("valid")]
-        scores = [sign * past["valid"][validation.metric] for past in history]
-        score = sign * record["valid"][validation.metric]
-        best = math.isfinite(score) and score > max(filter(math.isfinite, scores), default=-math.inf)
-        if validation.patience is None or best:
-            return False, best
-        # every segment is a training of its own: patience counts from its start
-        since = [s for past, s in zip(history, scores, strict=True) if past["epoch"] > self._segment_start]
-        since.append(score)
-        return len(since) - 1 - since.index(max(since)) >= validation.patience, False
 
     def _emit(self, event: events.Event) -> None:
         emit(self.monitors, event)

@@ -61,6 +61,9 @@ class Executor(Protocol):
     def free(self) -> list[str]:
         """Workers that can take a dispatch now, those with the fewest in flight first."""
 
+    def await_worker(self) -> None:
+        """Block until there is a worker; raise `WorkersLost` if none comes."""
+
     def wait(self) -> list[Completion]:
         """Block until at least one task has ended; raise what a task raised."""
 
@@ -86,6 +89,9 @@ class InProcess:
 
     def free(self) -> list[str]:
         return [] if self._queue else ["driver"]
+
+    def await_worker(self) -> None:
+        pass
 
     def wait(self) -> list[Completion]:
         message = self._queue.popleft()
@@ -221,6 +227,12 @@ class OnDask:
             except queue.Empty:
                 waited = self._still_waiting(waited)
                 self._send_stranded(self._workers())
+
+    def await_worker(self) -> None:
+        waited = 0.0
+        while not self._workers():
+            time.sleep(POLL_S)
+            waited = self._still_waiting(waited)
 
     def _still_waiting(self, waited: float) -> float:
         """Seconds for which there has been no worker, after another wait in vain; `WorkersLost` if too many."""

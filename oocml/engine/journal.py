@@ -108,8 +108,18 @@ class Journal:
             (name, 0, int(refs.stamp[0])) for name, refs in message.inputs.items() if self.specs[name].merge
         ]
 
-    def commit_task(self, message: TaskMessage, result: TaskResult, key: int) -> None:
-        """Make a dispatch's blocks the current ones; ``key`` is what its task is called in ``ledger.done``."""
+    def commit_task(self, message: TaskMessage, result: TaskResult, key: int, *, recorded: bool) -> None:
+        """Make a dispatch's blocks the current ones.
+
+        Parameters
+        ----------
+        key
+            What its task is called in ``ledger.done``.
+        recorded
+            Whether to keep the order of commits; it is kept on if it was begun for this pass.
+        """
+        if recorded or self.ledger.order:
+            self.ledger.order.append(key)
         for name, (indices, crcs) in result.written.items():
             for index, crc in zip(indices, crcs, strict=True):
                 self._advance(name, index, message.out_stamp, crc)
@@ -170,8 +180,8 @@ class Journal:
     def end_pass(self, pass_: Pass) -> dict[str, Any]:
         """Make the reduced parts of a finished pass the program's next result."""
         parts = self.reduce(self.ledger.done)
-        self.ledger.results.append({"pass": pass_.name, "parts": parts, "order": self.ledger.order})
-        self.ledger.order, self.ledger.done = [], {}
+        self.ledger.results.append({"pass": pass_.name, "parts": parts} | self._taken_order())
+        self.ledger.done = {}
         self.flush()
         return copy.deepcopy(parts)  # what a program does to its results must not reach the ledger
 
@@ -184,10 +194,15 @@ class Journal:
     def end_repeated_pass(self, mark: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Make the parts of all epochs of a repeated pass the program's next result."""
         parts = [entry["parts"] for entry in self.ledger.epoch_parts]
-        self.ledger.results.append({**mark, "parts": parts, "order": self.ledger.order})
-        self.ledger.epoch_parts, self.ledger.order, self.ledger.done = [], [], {}
+        self.ledger.results.append({**mark, "parts": parts} | self._taken_order())
+        self.ledger.epoch_parts, self.ledger.done, self.ledger.predicted_epochs = [], {}, 0
         self.flush()
         return copy.deepcopy(parts)
+
+    def _taken_order(self) -> dict[str, Any]:
+        """The order of a finished pass, if it was recorded, for its result."""
+        order, self.ledger.order = self.ledger.order, []
+        return {"order": np.asarray(order, np.int32)} if order else {}
 
     def add(self, **amounts: float) -> None:
         for name, amount in amounts.items():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 
 from oocml.data.dataset import Dataset
 from oocml.data.tile_build import begin_tiles, build_row_block, finish_tiles
 from oocml.data.tiles import tiles_path
 from oocml.engine.executors import Executor
 from oocml.engine.kept_columns import kept_order
+from oocml.errors import RunBusy
 from oocml.schedule.layout import Layout
 from oocml.store.run import RunStore
+
+WAIT_S = 0.5
 
 
 def make_tiles(run: RunStore, executor: Executor) -> None:
@@ -18,7 +22,12 @@ def make_tiles(run: RunStore, executor: Executor) -> None:
     dataset, layout = Dataset.open(run.config["dataset"]), Layout.from_dict(run.config["layout"])
     if os.path.exists(tiles_path(dataset, layout.row_panels, layout.col_bounds)):
         return
-    build = begin_tiles(dataset, layout.row_panels, layout.col_bounds, kept_order(run))
+    while True:
+        try:
+            build = begin_tiles(dataset, layout.row_panels, layout.col_bounds, kept_order(run))
+            break
+        except RunBusy:  # another training of the same data makes them just now
+            time.sleep(WAIT_S)
     try:
         for _ in executor.map(build_row_block, build.messages):
             pass

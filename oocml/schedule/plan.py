@@ -163,7 +163,9 @@ def make_plan(
         residency = Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
     block_cache = residency.cache_bytes
     read_bytes = sum(
-        cost.data_scans * max(0, data_bytes - panel_cache) + residency.read_bytes(cost) for cost in epoch
+        cost.data_scans * max(0, data_bytes - (n if model.tiles else 1) * panel_cache)
+        + residency.read_bytes(cost)
+        for cost in epoch
     )
     write_bytes = sum(cost.write_bytes for cost in epoch)
     moved_bytes = read_bytes + write_bytes

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from oocml.schedule.cost import PassCost, Sizes
 
-HOME_SLACK = 1.25
-"""The largest share of one worker against the mean one."""
+SPARE_HOMES = 1
+"""Blocks beyond its even share that a worker's cache has room for: homes move when workers come and go."""
 NAMES = {"col": "columns resident, rows streamed", "row": "rows resident, columns streamed"}
 
 
@@ -61,10 +61,20 @@ def choose_residency(
     everything = sum(stored.values())
     if workers <= 1 and everything <= capacity:
         return Residency(tuple(stored), "col", everything)
-    share = 1 if workers <= 1 else HOME_SLACK / workers
+    n_blocks = {"col": sizes.layout.n_col_blocks, "row": sizes.layout.n_row_blocks}
+    if (
+        max(n_blocks.values()) == 1 and everything <= capacity
+    ):  # one task at a time, which finds its worker again
+        return Residency(tuple(stored), "col", everything)
+
+    def share(kind: str) -> int:
+        n = n_blocks[kind]
+        homes = min(n, -(-n // max(1, workers)) + SPARE_HOMES)
+        return -(-stored[kind] * homes // n)
+
     sides = ("col",) if ahead else ("col", "row")
-    fitting = [kind for kind in sides if stored[kind] * share <= capacity and saved[kind]]
+    fitting = [kind for kind in sides if share(kind) <= capacity and saved[kind]]
     if not fitting:
         return Residency((), "col" if ahead or saved["col"] >= saved["row"] else "row", 0)
     best = max(fitting, key=lambda kind: saved[kind])
-    return Residency((best,), best, int(stored[best] * share) + 1)
+    return Residency((best,), best, share(best))

@@ -50,6 +50,8 @@ class Ledger:
     """
     epoch_parts: list[dict[str, Any]] = field(default_factory=list)
     """Finished epochs of the repeated pass under way: reduced ``parts``, and whether to ``stop`` there."""
+    predicted_epochs: int = 0
+    """Epochs of the repeated pass under way whose I/O the totals have as planned."""
     order: list[int] = field(default_factory=list)
     """Tasks of the pass under way in the order in which an asynchronous schedule committed them."""
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """Without barriers too, what was committed is what running the same tasks one after another gives."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -8,8 +9,9 @@ from oocml.engine import dispatch
 from oocml.engine.context import forget_context, run_context
 from oocml.engine.driver import Driver
 from oocml.engine.executors import InProcess
+from oocml.store.run import RunStore
 from tests.engine.test_simulation import Cluster, Killed, MemoryChunks, attach, one_setup, state_in
-from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive
+from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive, fingerprint
 from tests.replay import Replay, recorded_orders
 
 __all__ = ["one_setup"]
@@ -66,6 +68,71 @@ def test_epochs_visit_every_tile_once_and_end_in_order(new_run, reference):
             assert len(result["order"]) % n_epochs == 0
 
 
+class Struck(Exception):
+    """The driver dies just after a ledger was written."""
+
+
+def strike_after(patch: pytest.MonkeyPatch, n: int) -> None:
+    written = iter(range(n))
+    write = RunStore.write_ledger
+
+    def dies(self: RunStore, *args: Any, **options: Any) -> int:
+        size = write(self, *args, **options)
+        if next(written, None) is None:
+            raise Struck
+        return size
+
+    patch.setattr(RunStore, "write_ledger", dies)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypatch, merged):
+    shape = {
+        "row_blocks": 3,
+        "col_blocks": 2,
+        "epochs": 2,
+        "reference": TILES,
+        "settings": {"merged": merged},
+    }
+    for at in range(3, 60, 4):
+        toy, again = new_run(**shape), new_run(**shape)
+        with monkeypatch.context() as patch:
+            strike_after(patch, at)
+            try:
+                drive(toy, schedule="async")
+                break
+            except Struck:
+                pass
+        drive(toy, schedule="async")
+        with monkeypatch.context() as patch:
+            Replay.orders = iter(recorded_orders(toy.run.read_ledger().results))
+            patch.setattr(dispatch, "Nomad", Replay)
+            drive(again, schedule="async")
+        assert fingerprint(again.run) == fingerprint(toy.run), f"struck after write {at}"
+    assert at > 20
+
+
+@pytest.mark.parametrize("first", ["async", "sync"])
+def test_columns_are_closed_once_an_epoch_whatever_schedule_goes_on(new_run, monkeypatch, first):
+    other = {"async": "sync", "sync": "async"}[first]
+    shape = {"row_blocks": 3, "col_blocks": 2, "epochs": 2, "reference": TILES, "settings": {"merged": False}}
+    for at in range(3, 40, 3):
+        toy = new_run(**shape)
+        with monkeypatch.context() as patch:
+            strike_after(patch, at)
+            try:
+                drive(toy, schedule=first)
+                break
+            except Struck:
+                pass
+        drive(toy, schedule=other)
+        [epochs] = [result for result in toy.run.read_ledger().results if "epochs" in result]
+        assert [parts["ends"] for parts in epochs["parts"]] == [2.0, 2.0], f"struck after write {at}"
+        nnz = toy.run.config["problem"]["nnz"]
+        assert [parts["n"] for parts in epochs["parts"]] == [nnz, nnz]
+    assert at > 10
+
+
 def test_a_run_may_go_on_under_another_schedule(new_run):
     toy = new_run(row_blocks=3, col_blocks=3, epochs=3, reference=TILES)
 
@@ -90,4 +157,4 @@ def test_a_run_may_go_on_under_another_schedule(new_run):
     ledger = toy.run.read_ledger()
     assert ledger.finished
     [epochs] = [result for result in ledger.results if "epochs" in result]
-    assert [parts["n"] for parts in epochs["parts"]] == [toy.plan.layout and epochs["parts"][0]["n"]] * 3
+    assert [parts["n"] for parts in epochs["parts"]] == [toy.run.config["problem"]["nnz"]] * 3

@@ -11,8 +11,8 @@ import pytest
 
 import oocml
 from oocml.engine import events
-from oocml.engine.driver import Validation
 from oocml.engine.executors import Completion, InProcess, Lost
+from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import DamagedStore, InputError, NonFinite, UsageError, WorkersLost
 from oocml.run import Run

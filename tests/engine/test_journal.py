@@ -187,7 +187,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.values |= flight.outputs
         self.in_pass |= set(flight.outputs)
         self.done[number] = result.parts["sum"]
-        self.journal.commit_task(flight.message, result, number)  # type: ignore[arg-type]
+        self.journal.commit_task(flight.message, result, number, recorded=False)  # type: ignore[arg-type]
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
@@ -292,7 +292,7 @@ def test_parts_and_deltas_are_added_in_the_order_of_tasks_however_they_end(tmp_p
     for number in order:
         message = SimpleNamespace(task=tile(number), out_stamp=journal.fresh_stamp(), pass_=PASS)
         result = TaskResult(parts={"x": parts[number], "sum": parts[number]})
-        journal.commit_task(message, result, number)  # type: ignore[arg-type]
+        journal.commit_task(message, result, number, recorded=False)  # type: ignore[arg-type]
     journal.merge_shared(PASS, range(3))
     stamp, crc = int(journal.ledger.stamps["sum"][0]), int(journal.ledger.crcs["sum"][0])
     assert ARRAYS["sum"].read(run.chunks, 0, stamp, (), crc)[0] == 1.0

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from oocml.engine.driver import Validation
+from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import OocmlError
 from oocml.store.run import RunStore
