@@ -23,6 +23,7 @@ from oocml.types import Csr, Int64Array
 
 CHUNK_ROWS = 2**19
 CHUNK_NAMES = 2**16
+NAMES_COMPARED = 2**10
 
 
 def keep_rows(group: zarr.Group, dataset: Dataset) -> None:
@@ -64,6 +65,21 @@ def kept_names(run: RunStore, name: str) -> tuple[int, Iterator[str] | None]:
     array, n = found, found.shape[0]
     starts = range(0, n, CHUNK_NAMES)
     return n, (str(text) for lo in starts for text in np.asarray(array[lo : lo + CHUNK_NAMES]).tolist())
+
+
+def check_names(run: RunStore, dataset: Dataset) -> None:
+    """Raise `InputError` if a dataset's rows or columns have other names than the training's.
+
+    The first ones are compared: names are numbered as they come, so those of another source soon differ.
+    """
+    for name, what in (("row_names", "row"), ("feature_names", "column")):
+        both = zip(kept_names(run, name)[1] or (), dataset.iter_names(name) or (), strict=False)
+        for i, (ours, theirs) in enumerate(itertools.islice(both, NAMES_COMPARED)):
+            if ours != theirs:
+                raise InputError(
+                    f"{what} {i} of {dataset.path} is {theirs!r} but was {ours!r} in the training of {run.path}; "
+                    f"ingest it with --like {run.config['dataset']}"
+                )
 
 
 class KeptRows:

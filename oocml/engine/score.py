@@ -16,6 +16,7 @@ import numpy.typing as npt
 from oocml.data.dataset import Dataset, open_cached
 from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
+from oocml.engine.kept_rows import check_names
 from oocml.engine.score_memory import scored_bytes
 from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
@@ -108,13 +109,14 @@ def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int,
 
 
 def check_columns(run: RunStore, dataset: Dataset) -> None:
-    """Raise `InputError` unless the dataset has the columns the run was trained on."""
+    """Raise `InputError` unless the dataset has the columns the run was trained on, by the names that it keeps."""
     expected = run.config["problem"]["n_features"]
     if dataset.n_cols != expected:
         raise InputError(
             f"{dataset.path} has {dataset.n_cols} features but {run.path} was trained on {expected}; ingest it with "
             f"--like {run.config['dataset']}"
         )
+    check_names(run, dataset)
 
 
 def evaluate(

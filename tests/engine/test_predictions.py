@@ -20,6 +20,7 @@ from oocml.engine import output_names, prediction_sinks, spool
 from oocml.engine.kept_columns import kept_order
 from oocml.engine.kept_rows import kept_names
 from oocml.engine.predictions import write_predictions
+from oocml.errors import InputError
 from oocml.run import Run
 from oocml.types import Panel
 from tests.models.tiled import csr
@@ -218,6 +219,21 @@ def test_nothing_asked_gives_no_entries(run, ratings, tmp_path):
     }
     assert run.predict(data, tmp_path / "p.txt")["n_entries"] == 0
     assert (tmp_path / "p.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["row_names", "feature_names"])
+def test_data_of_other_rows_or_columns_are_refused(run, ratings, tmp_path, name):
+    R, _, asked = ratings
+    names = {"row_names": USERS, "feature_names": ITEMS}
+    names[name] = [*names[name][:2], "another", *names[name][3:]]
+    data = make(tmp_path / "test.zarr", R, asked, (*CUTS, len(ROW_IDS)), **names)
+    with pytest.raises(
+        InputError, match=r"(row|column) 2 of .* is 'another' but was .*; ingest it with --like"
+    ):
+        run.predict(data, tmp_path / "p.txt")
+    with pytest.raises(InputError, match="another"):
+        run.evaluate(data)
+    assert [path.name for path in tmp_path.iterdir()] == ["test.zarr"]
 
 
 def test_predictions_that_fail_leave_nothing(run, data, tmp_path):
