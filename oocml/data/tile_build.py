@@ -30,7 +30,7 @@ from oocml.data.tile_rows import open_plan, write_row_block
 from oocml.data.tiles import COUNT_BYTES, SCHEMA, tiles_path, tiles_sha256
 from oocml.data.zarr_arrays import write_array
 from oocml.errors import DoesNotFit, InputError, RunBusy
-from oocml.kernels.tiles import MOST_HEAVY, cutting_bytes
+from oocml.kernels.tiles import MOST_HEAVY, cutting_bytes, order_bytes
 from oocml.store.chunks import write_failed
 
 _counter = itertools.count()
@@ -89,7 +89,7 @@ def build_bytes(dataset: Dataset, n_col_blocks: int) -> int:
     rows = int(np.diff(dataset.panel_bounds).max(initial=0))
     if not dataset.sparse:
         panel += 20 * dataset.n_cols * rows
-    return cutting_bytes(panel, rows, dataset.n_cols, n_col_blocks)
+    return cutting_bytes(panel, rows, n_col_blocks) + order_bytes(dataset.n_cols)
 
 
 def begin_tiles(

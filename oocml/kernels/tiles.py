@@ -30,14 +30,13 @@ def dealing_bytes(n_cols: int) -> int:
     return order_bytes(n_cols) + 40 * min(n_cols, MOST_HEAVY) + 48 * min(n_cols, COLUMNS_AT_ONCE)
 
 
-def cutting_bytes(panel_bytes: int, panel_rows: int, n_cols: int, n_blocks: int) -> int:
-    """Memory that it takes to cut panels of at most that size into tiles, however many they are.
+def cutting_bytes(panel_bytes: int, panel_rows: int, n_blocks: int) -> int:
+    """Memory that it takes to cut panels of at most that size into tiles, however many they are, beside the order.
 
-    A panel, as much again while it is read and while it is cut, counts by row and column block, and the order of the
-    columns.
+    The last panel, the next one twice while it is read, places and the cut entries; and counts by row and column block.
     """
     counts = 4 * min(max(SLICE_COUNTS, n_blocks), panel_rows * n_blocks)
-    return 3 * panel_bytes + counts + order_bytes(n_cols) + 64 * n_blocks
+    return 5 * panel_bytes + counts + 64 * n_blocks
 
 
 class Places(NamedTuple):

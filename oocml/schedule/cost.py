@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oocml.kernels.tiles import cutting_bytes, dealing_bytes
+from oocml.kernels.tiles import cutting_bytes, dealing_bytes, order_bytes
 from oocml.models.protocol import Dim, Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
 from oocml.schedule.tasks import Specs, blocks_of, sub_epochs
@@ -242,8 +242,8 @@ def _array_bytes(dims: tuple[Dim, ...], dtype: str, extents: Extents, problem: P
 def preparing_bytes(problem: Problem, panels: PanelSizes, n_col_blocks: int, at_once: int) -> int:
     """Memory of what is done for a model of tiles before its first task: columns are dealt, then panels are cut."""
     panel_bytes, panel_rows = (int(max(sizes, default=0)) for sizes in (panels.bytes, panels.rows))
-    cutting = cutting_bytes(panel_bytes, panel_rows, problem.n_features, n_col_blocks)
-    return max(dealing_bytes(problem.n_features), at_once * cutting)
+    cutting = at_once * cutting_bytes(panel_bytes, panel_rows, n_col_blocks) + order_bytes(problem.n_features)
+    return max(dealing_bytes(problem.n_features), cutting)
 
 
 def panels_bytes(panels: PanelSizes) -> int:

@@ -116,3 +116,21 @@ def test_what_does_not_fit_is_refused_with_what_would():
     model, task = Factors(128, ahead=True), problem(2_000_000, 4_000_000, 80_000_000)
     with pytest.raises(DoesNotFit, match="set --memory to"):
         make_plan(model, task, panels(task.n_rows, task.nnz), memory=256 * MIB, workers=1)
+
+
+@pytest.mark.parametrize("n_features", [64_000_000, 500_000_000])
+def test_processes_take_no_memory_for_each_feature(n_features):
+    """One number of 8 bytes for every feature would be 488 MiB or 3.7 GiB."""
+    model, task = Factors(4, ahead=False), problem(200_000, n_features, 8_000_000)
+    plan = make_plan(model, task, panels(task.n_rows, task.nnz), memory=700 * MIB, workers=1)
+    assert plan.bytes_total <= 700 * MIB
+    assert plan.model_bytes >= 16 * n_features
+
+
+def test_cutting_panels_counts_where_it_takes_more_than_tasks():
+    model, task = Factors(1, ahead=False), problem(1_000_000, 1000, 1_000_000)
+    wide = PanelSizes(np.full(4, 250_000), np.full(4, 60 * MIB))
+    plan = make_plan(model, task, wide, memory=4096 * MIB, workers=1)
+    assert plan.bytes_per_worker >= 2 * 5 * 60 * MIB
+    with pytest.raises(DoesNotFit, match="blocks"):
+        make_plan(model, task, wide, memory=700 * MIB, workers=1)
