@@ -65,6 +65,7 @@ def state(problem: Problem) -> list[StateSpec]:
             export=True,
             merge=True,
         ),
+        scale_state(),
         StateSpec("total", "row", ("rows", k + 2), f32, "sums over all features: a, linear, q"),
     ]
     if k:
@@ -93,6 +94,12 @@ def inverse_rms(problem: Problem, cols: Bounds) -> Array:
         ratio = np.divide(nnz, squares, out=np.zeros(hi - lo), where=known)
         found[lo - cols.lo : hi - cols.lo] = np.sqrt(ratio, out=ratio)
     return found
+
+
+def scale_state() -> StateSpec:
+    """`inverse_rms` for those who use weights outside: no pass reads it, and no block of it is ever stored."""
+    doc = "what features are multiplied by"
+    return StateSpec("scale", "col", ("cols",), "float32", doc, inverse_rms, export=True)
 
 
 def prepare(panel: Panel, problem: Problem, cols: Bounds) -> TargetRows:

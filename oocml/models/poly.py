@@ -141,6 +141,7 @@ class Poly:
         specs = [
             StateSpec("W", "col", matrix, f32, "weights of pairs: feature, smaller feature", export=True),
             StateSpec("w", "col", vector, f32, "linear weights", export=True),
+            fm_visits.scale_state(),
             StateSpec("W_ahead", "col", matrix, f32, "where the next gradient of W is taken"),
             StateSpec("w_ahead", "col", vector, f32, "where the next gradient of w is taken"),
             StateSpec("w0", "shared", (1,), f32, "intercept", export=True),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from oocml import api
 from oocml.data.writer import DatasetWriter
@@ -98,3 +99,41 @@ def test_a_training_resumes_into_a_second_segment(stored, tmp_path, name):
     run = api.resume(tmp_path / "run.zarr", epochs=3)
     assert [record["epoch"] for record in run.history] == [1, 2, 3, 4, 5]
     assert run.summary()["objective"] < 1.05 * first
+
+
+@pytest.mark.parametrize("classify", [True, False])
+@pytest.mark.parametrize("how", ["npz", "arrays", "best"])
+def test_predictions_follow_from_an_export(tmp_path, classify, how):
+    X, y = planted_machine(classify=classify)
+    data = write(tmp_path / "d.zarr", X, y)
+    judged = {"valid": data, "metric": "objective"} if how == "best" else {}
+    settings = {"n_factors": 3}
+    options = {"epochs": 3, "schedule": "serial", "row_blocks": 3, "col_blocks": 4, "settings": settings}
+    run = api.train("fm", data, tmp_path / "run.zarr", **options, **judged)
+    if how == "npz":
+        run.export(tmp_path / "model.npz")
+        model = dict(np.load(tmp_path / "model.npz"))
+    else:
+        model = arrays(run)
+    Z = X.astype(np.float64) * model["scale"]
+    V = model["V"].astype(np.float64)
+    f = model["w0"][0] + Z @ model["w"] + ((Z @ V) ** 2 - Z**2 @ V**2).sum(axis=1) / 2
+    run.predict(data, tmp_path / "p.zarr")
+    predicted = zarr.open_group(str(tmp_path / "p.zarr"), mode="r")
+    if classify:
+        second = 1 / (1 + np.exp(-f))
+        np.testing.assert_allclose(predicted["scores"][:, 0], np.maximum(second, 1 - second), rtol=1e-5)
+        np.testing.assert_array_equal(predicted["labels"][:, 0], np.where(f > 0, 7, 2))
+    else:
+        center, scale, lowest, highest = model["target"]
+        np.testing.assert_allclose(
+            predicted["values"][:], np.clip(center + scale * f, lowest, highest), rtol=1e-5
+        )
+
+
+def test_the_exported_scale_is_in_the_order_of_the_data(stored, tmp_path):
+    found = arrays(trained(stored, "fm", tmp_path / "run.zarr", epochs=1))["scale"]
+    X, _ = planted_machine()
+    X = X.astype(np.float64)
+    rms = np.sqrt((X**2).sum(axis=0) / np.maximum((X != 0).sum(axis=0), 1))
+    np.testing.assert_allclose(found, np.divide(1, rms, out=np.zeros(len(rms)), where=rms > 0), rtol=1e-6)
