@@ -24,5 +24,5 @@ if REHEARSE in os.environ:
     reference, settings = json.loads(os.environ[REHEARSE])
     rehearse(load_model(reference), settings)
 gc.collect()
-give_back_memory()  # compiling takes much more than what it makes
+give_back_memory()  # loading takes more than what is left of it, and compiling, where nothing was on disk, much more
 gc.freeze()

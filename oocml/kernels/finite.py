@@ -1,5 +1,7 @@
 """Is every number finite? Asked of each block before it is stored."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,12 @@ def all_finite(block: npt.NDArray[np.floating]) -> bool:
     if block.dtype == np.float32:
         return bool(_max_bits32(block.reshape(-1).view(np.uint32)) < 0x7F800000)
     return bool(np.isfinite(block).all())
+
+
+def compiled_folder() -> Path | None:
+    """Where numba keeps what it compiled of this package's kernels; None if it keeps nothing."""
+    stats = getattr(_max_bits32, "stats", None)  # a plain function where numba is switched off
+    return None if stats is None or stats.cache_path is None else Path(stats.cache_path)
 
 
 @jit

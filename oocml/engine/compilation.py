@@ -1,0 +1,91 @@
+"""A model's kernels are compiled in a process of their own: what compiling takes is given back with it.
+
+It takes up to 250 MiB and half a minute, and the process that workers are forked from would keep most of that memory
+for good. numba keeps what it compiles on disk; a small file beside it says for which sources that has been done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import oocml
+from oocml.engine.rehearsal import rehearse
+from oocml.kernels.finite import compiled_folder
+from oocml.models.protocol import Settings
+from oocml.models.registry import BUILTIN, load_model
+
+COMPILING = "compiling kernels, once per installation: some 20 seconds"
+SOURCES = ("kernels", "models")
+"""Folders of the package whose files decide what is compiled."""
+COMPILERS = ("numba", "llvmlite", "numpy")
+
+
+def compile_kernels(reference: str, settings: Settings, say: Callable[[str], None]) -> None:
+    """Have the kernels that a model uses compiled, unless that was done before; ``say`` it if it has to be.
+
+    Kernels of models of one's own are left to be compiled where they are first called. Nothing depends on success:
+    what isn't on disk afterwards is compiled there, too.
+    """
+    folder = compiled_folder()
+    if folder is None or reference not in BUILTIN:
+        return
+    uses = json.dumps([reference, {name: _kind(value) for name, value in sorted(settings.items())}])
+    mark = folder / f"rehearsed-{hashlib.sha256(uses.encode()).hexdigest()[:16]}"
+    fingerprint = _fingerprint()
+    with contextlib.suppress(OSError):
+        if mark.read_text() == fingerprint:
+            return
+    say(COMPILING)
+    if compiled_apart(reference, settings):
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.write_text(fingerprint)
+
+
+def compiled_apart(reference: str, settings: Settings) -> bool:
+    """Rehearse a model in a new process; whether that went well."""
+    command = [sys.executable, "-m", __name__, reference, json.dumps(dict(settings))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _kind(value: object) -> object:
+    """What of a setting can decide which kernels are used: of a number, whether it is zero."""
+    return value if value is None or isinstance(value, str | bool) else value != 0
+
+
+def _fingerprint() -> str:
+    """Of all that numba's cache depends on: sources, compilers, and the processor."""
+    from llvmlite.binding import get_host_cpu_name
+
+    package = Path(oocml.__file__).parent
+    files = sorted(path for part in SOURCES for path in (package / part).glob("*.py"))
+    facts = [
+        [platform.python_version(), get_host_cpu_name(), *map(version, COMPILERS)],
+        [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    rehearse(load_model(sys.argv[1]), json.loads(sys.argv[2]))
