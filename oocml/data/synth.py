@@ -22,6 +22,7 @@ import numpy as np
 from oocml.data import planted_classes, planted_factors
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import stored_bytes
+from oocml.data.feature_stats import COLUMNS_IN_MEMORY
 from oocml.data.specs import Spec, load_spec
 from oocml.data.writer import DatasetWriter
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -323,10 +324,14 @@ def _write_panels(
 def _check_disk(out: str | Path, shape: Shape) -> None:
     folder = Path(out).absolute().parent
     entry = 4 if shape.dense else 8
-    needed = int(shape.rows * (entry * shape.nnz_per_row + 24))
+    if shape.cols > COLUMNS_IN_MEMORY:
+        entry *= 2  # while columns are counted
+    per_row, of_columns = entry * shape.nnz_per_row + 24, 16 * shape.cols
+    needed = int(shape.rows * per_row) + of_columns
     free = shutil.disk_usage(folder).free if folder.is_dir() else needed
     if needed > free:
+        fewer = int((free - of_columns) / per_row * 0.9)
         raise DoesNotFit(
             f"{out} needs about {needed / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free; "
-            f"give --rows {int(shape.rows * free / needed * 0.9)} or another disk"
+            f"give {f'--rows {fewer}' if fewer > 0 else 'fewer --cols'} or another disk"
         )
