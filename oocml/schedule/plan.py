@@ -146,11 +146,13 @@ def make_plan(
             f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
         )
     spare = (memory - base) // n - need
-    data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, sizes.specs))
+    fixed = _never_written(model, problem)
+    stored = [name for name in sizes.specs if name not in fixed]
+    data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, stored))
     prepared = int(data_bytes * PREPARED_SHARE)
     if model.tiles:
         data_bytes, prepared = sizes.data_bytes(), sizes.prepared_bytes()
-    epoch = [pass_cost(pass_, sizes) for pass_ in model.epoch_passes(problem)]
+    epoch = [pass_cost(pass_, sizes, fixed) for pass_ in model.epoch_passes(problem)]
     if model.tiles:  # state is read once a task, a tile once an epoch
         ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
         residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), n, ahead)
@@ -188,6 +190,12 @@ def make_plan(
         data_bytes=data_bytes,
         disk_bytes=2 * model_bytes + (KEPT_BYTES * problem.n_features if model.tiles else 0),
     )
+
+
+def _never_written(model: Model, problem: Problem) -> frozenset[str]:
+    """State arrays that stay at their initial value, and so take no disk."""
+    passes = (*model.epoch_passes(problem), *model.other_passes(problem))
+    return frozenset(spec.name for spec in model.state(problem)).difference(*(p.writes for p in passes))
 
 
 def _updates(model: Model, problem: Problem) -> float:

@@ -1,5 +1,7 @@
 """Layouts of tiles keep to their memory, and to what rows seen ahead need."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -134,3 +136,17 @@ def test_cutting_panels_counts_where_it_takes_more_than_tasks():
     assert plan.bytes_per_worker >= 2 * 5 * 60 * MIB
     with pytest.raises(DoesNotFit, match="blocks"):
         make_plan(model, task, wide, memory=700 * MIB, workers=1)
+
+
+def test_what_no_pass_writes_takes_memory_but_no_disk():
+    task = problem(100_000, 4_000_000, 2_000_000)
+    plain, fixed = Factors(64, ahead=False), Factors(64, ahead=False)
+    fixed.states = (*fixed.states, StateSpec("count", "col", ("cols",), "float32", "of columns"))
+    fixed.passes = tuple(dataclasses.replace(p, reads=(*p.reads, "count")) for p in fixed.passes)
+    one, other = (
+        make_plan(model, task, panels(task.n_rows, task.nnz), memory=700 * MIB, workers=1, pins=Pins(2, 40))
+        for model in (plain, fixed)
+    )
+    assert other.task_bytes - one.task_bytes == 4 * 4_000_000 / 40
+    for name in ("model_bytes", "disk_bytes", "read_bytes_per_epoch", "write_bytes_per_epoch"):
+        assert getattr(one, name) == getattr(other, name) > 0
