@@ -4,6 +4,7 @@ RUN.zarr/
   zarr.json        attributes "oocml": the configuration, fixed at creation
   state/NAME/      one Zarr array per state array, axes (block, stamp, ...)
   problem/NAME     what the model knows of its training data (small)
+  order/, features/, rows/, names/   what else models of tiles need of it afterwards
   ledger           the current ledger; ledger.NAME: kept checkpoints
   events.jsonl     a log, decides nothing
   .lock            held by the one driver that may write
