@@ -14,7 +14,7 @@ def test_a_split_is_told_in_one_object(tmp_path, run_cli, source):
     done = run_cli(
         "ingest", "ratings", source, tmp_path / "x.zarr", "--split", "0.8", "--seed", "2", "--json"
     )
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert done.json["nnz"] + done.json["test_nnz"] == 200
     assert len(stored(done.json["test_path"])) == done.json["test_nnz"]
 

@@ -46,7 +46,8 @@ def test_train_with_everything(run_cli, api):
 def test_settings_are_typed_by_the_defaults_of_the_users_own_model(run_cli, api, tmp_path):
     source = tmp_path / "mine.py"
     source.write_text(
-        "class Model:\n"
+        "from oocml.models.mlr import MLR\n"
+        "class Model(MLR):\n"
         "    name = 'mine'\n"
         "    def defaults(self):\n"
         "        return {'steps': 3, 'rate': 0.5, 'warm': False, 'kind': 'a'}\n"
