@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from oocml.errors import InputError, UsageError
 from oocml.metrics import classification
 from oocml.models.protocol import Epoch, Final, Kernel, Pass, Problem, StateSpec, Visit
+from oocml.models.setting_bounds import require_above_zero
 from oocml.types import Bounds, Csr, LabelSets, Panel
 
 BATCH_ROWS = 64
@@ -112,6 +113,7 @@ class Robust:
             raise InputError("robust needs labels and the dataset has none; ingest a file with labels")
         if problem.settings["loss"] not in LOSSES:
             raise UsageError(f"loss is {problem.settings['loss']!r}; robust has {', '.join(LOSSES)}")
+        require_above_zero(problem.settings, "learning_rate", most=100, advice="try 1")
 
     def n_cols(self, problem: Problem) -> int:
         return len(problem.labels)
