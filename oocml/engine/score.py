@@ -21,6 +21,7 @@ from oocml.engine.score_memory import scored_bytes
 from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
 from oocml.errors import DoesNotFit, InputError
+from oocml.kernels.tiles import order_bytes
 from oocml.models.protocol import Array, Problem
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, group_bounds, stored_array
@@ -94,14 +95,15 @@ def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int,
     specs = {spec.name: spec for spec in model.state(problem)}
     arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
     block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
-    sizes = scored_bytes(run, dataset, scoring, specs, top)
+    sizes = scored_bytes(run, dataset, scoring, specs, top, layout.n_col_blocks if model.tiles else 0)
     if memory is None:
         room = max(sizes, default=0)
     else:
-        room = memory - 2 * block
+        others = 2 * block + (order_bytes(problem.n_features) if model.tiles else 0)
+        room = memory - others
         if room < max(sizes, default=0):
             raise DoesNotFit(
-                f"scoring needs {(2 * block + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; "
+                f"scoring needs {(others + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; "
                 "raise --memory"
             )
     bounds = group_bounds(sizes, max(1, min(room, sum(sizes) // max(1, n_workers) + 1)))

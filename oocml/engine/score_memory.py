@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from oocml.data.dataset import Dataset
+from oocml.data.tiles import COUNT_BYTES
 from oocml.engine.kept_rows import KeptRows
 from oocml.models.protocol import Scoring, StateSpec
 from oocml.schedule.cost import PANELS_IN_FLIGHT
@@ -22,7 +23,12 @@ SEEN_BYTES = 16
 
 
 def scored_bytes(
-    run: RunStore, dataset: Dataset, scoring: Scoring, specs: Mapping[str, StateSpec], top: int
+    run: RunStore,
+    dataset: Dataset,
+    scoring: Scoring,
+    specs: Mapping[str, StateSpec],
+    top: int,
+    n_tiles: int,
 ) -> list[int]:
     """Bytes that each panel takes from when it is read until its batch is done.
 
@@ -30,11 +36,13 @@ def scored_bytes(
     ----------
     top
         Length of rankings.
+    n_tiles
+        Column blocks that panels are cut into; 0 where they stay whole.
     """
     rows = [specs[name] for name in scoring.reads if specs[name].kind == "row"]
     # as stored, and as the model has it
     per_row = 2 * sum(np.dtype(s.dtype).itemsize * math.prod(int(d) for d in s.dims[1:]) for s in rows)
-    per_row += RANKED_BYTES * top
+    per_row += RANKED_BYTES * top + COUNT_BYTES * n_tiles * (1 + scoring.seen)
     seen = KeptRows(run).panel_nnz if scoring.seen else np.zeros(0, np.int64)
     n_rows, sizes = np.diff(dataset.panel_bounds).tolist(), []
     for p, nnz in enumerate(dataset.panel_nnz.tolist()):
