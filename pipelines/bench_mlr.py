@@ -9,8 +9,6 @@ Every section prints a table and writes a CSV file; figures with a goal go to a 
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import click
 
-from oocml.errors import OocmlError, UsageError
+from oocml.errors import OocmlError
 
 from . import (
     bench_mlr_epoch,
@@ -28,8 +26,9 @@ from . import (
     bench_mlr_steps,
     bench_mlr_time_to,
 )
-from .bench_options import Options, n_cpus
-from .table import Section, write_csv
+from .bench_options import Options
+from .sections import run_sections
+from .table import Section
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
     "kernel": bench_mlr_kernel.run,
@@ -50,40 +49,13 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
 @click.option("--repeats", type=click.IntRange(min=1), default=5, help="Timings per figure (default: 5).")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Holds NAME/train.svm, got by hand.")
 @click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
-def main(**given: Any) -> None:
+def main(only: str | None, **given: Any) -> None:
     """Measure DS-MLR."""
     try:
-        bench(**given)
+        run_sections(SECTIONS, only, Options(**given))
     except OocmlError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-
-
-def bench(*, only: str | None, **given: Any) -> None:
-    """Run sections; one that fails is reported, and the others still run."""
-    names = only.split(",") if only else list(SECTIONS)
-    for name in names:
-        if name not in SECTIONS:
-            raise UsageError(f"no section {name!r}; there are {', '.join(SECTIONS)}")
-    options = Options(**given)
-    options.out.mkdir(parents=True, exist_ok=True)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    click.echo(f"{n_cpus()} CPUs, load {load:.1f}, Python {platform.python_version()}, {platform.machine()}")
-    findings, failed = [], []
-    for name in names:
-        try:
-            section = SECTIONS[name](options)
-        except OocmlError as error:
-            click.echo(f"{name}: left out: {error}", err=True)
-            failed.append(name)
-            continue
-        section.show()
-        section.write(options.out)
-        findings += [{"section": name, **finding.row()} for finding in section.findings]
-    write_csv(findings, options.out / "findings.csv")
-    click.echo(f"\nwrote {options.out}/*.csv")
-    if failed:
-        raise OocmlError(f"left out: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

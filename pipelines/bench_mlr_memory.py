@@ -5,25 +5,18 @@ Each training is a process of its own (``oocml train --json``), so that the limi
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from oocml import api
 from oocml.data.synth import synth
-from oocml.errors import OocmlError
-from oocml.run import Run
 
 from . import datasets
 from .bench_mlr_kernel import BareKernel
 from .bench_options import Options, median, n_cpus, one_thread, say
+from .process import train_alone
 from .table import Finding, Section
-from .training import discard
 
 EPOCHS = 2
 L2 = 1e-5
@@ -115,26 +108,13 @@ def bare_rate(case: Case, width: int, repeats: int) -> float:
 
 def train(case: Case, path: Path, options: Options, cap: str | None) -> dict[str, Any]:
     """Run the command line; its JSON object."""
-    command = [sys.executable, "-m", "oocml.cli", "train", "mlr", str(path), str(options.scratch), "--json"]
-    command += ["--epochs", str(EPOCHS), "--memory", case.memory, "--set", f"l2={L2}", "--overwrite"]
-    if cap is not None:
-        command = [str(options.memcap), cap, *command]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    try:
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing was said"]
-            error = next((line for line in lines if line.startswith("error")), lines[-1])
-            raise OocmlError(f"{case.name}, limit {cap}: exit {done.returncode}: {error}")
-        # --json leaves the layout out, the run has it
-        return {**json.loads(done.stdout), "config": Run(options.scratch).config}
-    finally:
-        discard(options.scratch)
-
-
-def _import_path() -> Sequence[str]:
-    """Where this process imports from, for a child that may run elsewhere."""
-    return [os.path.abspath(path) for path in sys.path]
+    return train_alone(
+        ("mlr", path),
+        options.scratch,
+        {"epochs": EPOCHS, "memory": case.memory},
+        {"l2": L2},
+        under=() if cap is None else (str(options.memcap), cap),
+    )
 
 
 def findings(case: Case, rows: dict[str | None, dict[str, Any]]) -> list[Finding]:

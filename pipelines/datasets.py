@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from oocml import api
 from oocml.data.fetch import fetch
 from oocml.data.specs import Spec, load_spec
-from oocml.data.synth import synth
+from oocml.data.synth import PANEL_BYTES, synth
 from oocml.errors import InputError
 
 TEST_ROWS = 1000
@@ -76,6 +76,31 @@ def stand_in(name: str, scale: float, folder: Path, seed: int = 0) -> Splits:
         rows = max(TEST_ROWS, (shape["rows"] or 0) // 10)
         synth(spec, test, seed=seed, split="test", overwrite=True, **{**shape, "rows": rows})
     return Splits(label, train, test)
+
+
+def planted(
+    spec: str,
+    folder: Path,
+    *,
+    task: str,
+    rows: int,
+    cols: int,
+    nnz_per_row: float,
+    panel_bytes: int = PANEL_BYTES,
+    seed: int = 0,
+) -> Splits:
+    """Make a data set of the kind of ``spec`` and a shape of one's own, with something planted for ``task``.
+
+    Tests have the same users and items where the task is ratings ("factors"), else a quarter as many rows.
+    """
+    shape = {"rows": rows, "cols": cols, "nnz_per_row": nnz_per_row}
+    label = f"{spec}-{task}-{rows}x{cols}x{nnz_per_row:g}-{panel_bytes}"
+    train, test = (folder / f"{label}-{split}.zarr" for split in ("train", "test"))
+    options = {"task": task, "seed": seed, "panel_bytes": panel_bytes, "overwrite": True}
+    once(train, lambda: synth(spec, train, **shape, **options))
+    of_test = shape if task == "factors" else {**shape, "rows": max(TEST_ROWS, rows // 4)}
+    once(test, lambda: synth(spec, test, split="test", **of_test, **options))
+    return Splits(f"planted {rows}x{cols}", train, test)
 
 
 def once(path: Path, make: Callable[[], object]) -> Path:

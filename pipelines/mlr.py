@@ -25,6 +25,7 @@ from oocml.errors import OocmlError, UsageError
 
 from . import datasets, softmax
 from .datasets import Splits
+from .methods import lengths
 from .plots import objective_against_time
 from .table import show_rows, write_csv
 from .training import discard, measure
@@ -82,12 +83,6 @@ def run_ours(method: str, splits: Splits, experiment: Experiment) -> list[Row]:
     for n_epochs in lengths(longest):
         rows += _train(splits, experiment, n_epochs, settings)
     return rows
-
-
-def lengths(longest: int) -> list[int]:
-    """1, 2, 5, 10, 20, 50 ... and the longest."""
-    steps = (round(first * 10**power) for power in range(6) for first in (1, 2, 5))
-    return [*(n for n in steps if n < longest), longest]
 
 
 def _train(splits: Splits, experiment: Experiment, epochs: int, settings: Mapping[str, Any]) -> list[Row]:

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from oocml import api
 from oocml.data.fetch import fetch
+from oocml.data.ingest import PANEL_BYTES
 from oocml.data.parts import open_stream
 from oocml.data.ratings import in_train
 from oocml.data.split import split_path
@@ -30,7 +31,9 @@ AGES = (18, 25, 35, 45, 50, 56)
 """Where age groups begin: those of MovieLens 1M."""
 
 
-def ratings(folder: Path, data_dir: Path | None = None, seed: int = 0) -> Splits:
+def ratings(
+    folder: Path, data_dir: Path | None = None, seed: int = 0, panel_bytes: int = PANEL_BYTES
+) -> Splits:
     """The ratings as users x items, with a test set of the same rows.
 
     Parameters
@@ -41,12 +44,17 @@ def ratings(folder: Path, data_dir: Path | None = None, seed: int = 0) -> Splits
         Where ``ml-100k/ml-100k.inter`` is (and ``.user``, ``.item``); plain or compressed. Default: it is fetched.
     seed
         Of the split.
+    panel_bytes
+        As of `oocml.ingest`; row blocks are made of whole panels, so many of them take small ones.
     """
-    train = folder / f"ml_100k-ratings-{seed}.zarr"
+    of_size = "" if panel_bytes == PANEL_BYTES else f"-{panel_bytes}"
+    train = folder / f"ml_100k-ratings-{seed}{of_size}.zarr"
     test = Path(split_path(train))
     if not (is_there(train) and is_there(test)):
         source = _file(".inter", folder, data_dir)
-        api.ingest("ratings", source, str(train), split=SHARE, seed=seed, overwrite=True)
+        options = {"seed": seed, "panel_bytes": panel_bytes, "overwrite": True}
+        folder.mkdir(parents=True, exist_ok=True)
+        api.ingest("ratings", source, str(train), split=SHARE, **options)
     return Splits("ml_100k", train, test)
 
 

@@ -46,6 +46,10 @@ class Section:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, what: str, value: float, goal: float | None = None) -> None:
+        """Hold a figure against its goal, a lower bound."""
+        self.findings.append(Finding(what, value, goal))
+
     def show(self) -> None:
         click.echo(f"\n== {self.name}: {self.title}")
         show_rows(self.rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 from oocml import api
 from oocml.engine.events import EpochDone, Event, Monitor, RunDone, RunStarted, TaskDone
+from oocml.models.registry import load_model
 from oocml.run import Run
 
 SPENT = ("kernel_s", "read_s", "write_s")
@@ -27,7 +28,7 @@ class Point:
     objective: float
     exact: bool
     passes: float
-    """Passes over the data so far: every entry times every class once is one."""
+    """Passes over the data so far: every entry once is one, for mlr with every class."""
     read_bytes: int
     write_bytes: int
 
@@ -36,6 +37,8 @@ class Point:
 class Recorder:
     """A monitor that keeps one `Point` per epoch and one for the end, and the seconds by pass."""
 
+    tiles: bool = False
+    """Whether the model's columns are those of the data."""
     points: list[Point] = field(default_factory=list)
     end: Point | None = None
     seconds_by_pass: dict[str, dict[str, float]] = field(
@@ -49,7 +52,7 @@ class Recorder:
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._updates_per_pass = max(1, event.nnz * event.n_cols)
+                self._updates_per_pass = max(1, event.nnz * (1 if self.tiles else event.n_cols))
             case TaskDone():
                 spent = self.seconds_by_pass[event.pass_name]
                 for name in SPENT:
@@ -91,10 +94,11 @@ def measure(
     run: str | Path,
     settings: Mapping[str, Any],
     *,
+    model: str = "mlr",
     also: Sequence[Monitor] = (),
     **options: Any,
 ) -> Measured:
-    """Train DS-MLR or one of its out-of-core baselines once; a run already there is replaced.
+    """Train once; a run already there is replaced.
 
     Parameters
     ----------
@@ -103,10 +107,10 @@ def measure(
     options
         Of `oocml.train`: epochs, schedule, workers, memory, valid ...
     """
-    recorder = Recorder()
+    recorder = Recorder(tiles=load_model(model).tiles)
     monitors = [recorder, *also]
     done = api.train(
-        "mlr", str(data), str(run), settings=settings, overwrite=True, monitors=monitors, **options
+        model, str(data), str(run), settings=settings, overwrite=True, monitors=monitors, **options
     )
     return Measured(done, recorder, done.summary())
 

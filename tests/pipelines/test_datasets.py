@@ -35,3 +35,14 @@ def test_files_got_by_hand_are_ingested_once(tmp_path, monkeypatch):
 def test_a_data_set_that_nobody_got_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(UsageError, match="by hand"):
         datasets.real("clef", tmp_path)
+
+
+def test_planted_splits_have_the_shape_that_is_asked_for(tmp_path, rated):
+    train, test = (api.open_dataset(path) for path in (rated.train, rated.test))
+    assert (train.n_rows, train.n_cols) == (test.n_rows, test.n_cols) == (120, 60)
+    assert 0 < test.nnz < train.nnz / 5
+    assert train.n_panels > 3
+    made = datasets.planted("realsim", tmp_path, task="binary", rows=40, cols=30, nnz_per_row=5.0)
+    train, test = (api.open_dataset(path) for path in (made.train, made.test))
+    assert (train.n_rows, test.n_rows) == (40, datasets.TEST_ROWS)
+    assert train.labels.tolist() == test.labels.tolist() == [-1, 1]

@@ -66,12 +66,6 @@ def test_a_mistake_is_one_line(tmp_path, arguments, why):
     assert done.output.count("\n") == 1
 
 
-def test_lengths_grow_and_end_with_the_longest():
-    assert mlr.lengths(10) == [1, 2, 5, 10]
-    assert mlr.lengths(30) == [1, 2, 5, 10, 20, 30]
-    assert mlr.lengths(1) == [1]
-
-
 def test_a_plot_leaves_out_what_has_no_objective(tmp_path):
     rows = [
         {"dataset": name, "method": "m", "seconds": seconds, "objective": objective}
