@@ -74,6 +74,14 @@ def test_both_forms_are_split_alike(tmp_path, data_dir, monkeypatch):
     assert movielens.features(tmp_path, data_dir) == as_rows
 
 
+def test_ratings_in_small_panels_are_the_same_ratings(tmp_path, data_dir):
+    whole = movielens.ratings(tmp_path / "made", data_dir)
+    cut = movielens.ratings(tmp_path / "made", data_dir, panel_bytes=20)
+    assert cut.train != whole.train
+    assert api.open_dataset(cut.train).n_panels == 3
+    assert stored(cut.train) == stored(whole.train)
+
+
 def test_movielens_has_the_size_it_should(tmp_path, shared_data):
     made = movielens.features(tmp_path, shared_data("ml-100k").parent)
     train, test = api.open_dataset(made.train), api.open_dataset(made.test)
