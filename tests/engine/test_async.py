@@ -85,8 +85,13 @@ def strike_after(patch: pytest.MonkeyPatch, n: int) -> None:
     patch.setattr(RunStore, "write_ledger", dies)
 
 
+EVERY = [13, pytest.param(2, marks=pytest.mark.long)]
+"""Writes from one strike to the next."""
+
+
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("merged", [True, False])
-def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypatch, merged):
+def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypatch, merged, every):
     shape = {
         "row_blocks": 3,
         "col_blocks": 2,
@@ -94,7 +99,7 @@ def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypa
         "reference": TILES,
         "settings": {"merged": merged},
     }
-    for at in range(3, 60, 4):
+    for at in range(3, 60, every):
         toy, again = new_run(**shape), new_run(**shape)
         with monkeypatch.context() as patch:
             strike_after(patch, at)
@@ -112,11 +117,12 @@ def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypa
     assert at > 20
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("first", ["async", "sync"])
-def test_columns_are_closed_once_an_epoch_whatever_schedule_goes_on(new_run, monkeypatch, first):
+def test_columns_are_closed_once_an_epoch_whatever_schedule_goes_on(new_run, monkeypatch, first, every):
     other = {"async": "sync", "sync": "async"}[first]
     shape = {"row_blocks": 3, "col_blocks": 2, "epochs": 2, "reference": TILES, "settings": {"merged": False}}
-    for at in range(3, 40, 3):
+    for at in range(3, 40, every):
         toy = new_run(**shape)
         with monkeypatch.context() as patch:
             strike_after(patch, at)
