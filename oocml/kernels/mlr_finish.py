@@ -54,9 +54,10 @@ def mlr_losses_before(lse, log_a):
 
 
 @jit
-def mlr_row_scales(rows, d, d_intercept, histogram):
+def mlr_row_scales(rows, rates, d_intercept, histogram):
     """Count rows with labels in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
 
+    ``rates`` as in `oocml.kernels.mlr.Step`.
     Returns the number of rows with labels.
     """
     # i=row, e=nonzero
@@ -65,7 +66,7 @@ def mlr_row_scales(rows, d, d_intercept, histogram):
     for i in range(len(rows.indptr) - 1):
         total = np.float64(d_intercept)
         for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            total += np.float64(d[rows.indices[e]]) * rows.data[e] * rows.data[e]
+            total += np.float64(rates[rows.indices[e], 0]) * rows.data[e] * rows.data[e]
         if rows.label_indptr[i] < rows.label_indptr[i + 1]:
             n_labelled += 1
             if total > 0:

@@ -31,7 +31,7 @@ from oocml.metrics.classification import Truth, label_codes, set_truth, single_t
 from oocml.models import mlr_lbfgs, mlr_lc, mlr_polish
 from oocml.models.mlr_scoring import MlrScoring
 from oocml.models.mlr_settings import DEFAULTS, check
-from oocml.models.mlr_steps import HISTOGRAM_BINS, StepSizes, feature_steps, median_scale
+from oocml.models.mlr_steps import HISTOGRAM_BINS, StepSizes, feature_rates, median_scale
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -79,14 +79,14 @@ def work() -> Array:
 def start(v: Visit) -> Mapping[str, Any]:
     histogram = np.zeros(HISTOGRAM_BINS)
     d_intercept = np.float32(v.params["fit_intercept"])
-    labelled = mlr_row_scales(v.data, v.constants["d"], d_intercept, histogram)
+    labelled = mlr_row_scales(v.data, v.constants["rates"], d_intercept, histogram)
     return {"histogram": histogram, "n_labelled": labelled}
 
 
 def visit(v: Visit) -> Mapping[str, Any]:
     order = np.random.default_rng(v.seed).permutation(v.n_rows)
     eta = np.float32(v.params["eta"])
-    step = Step(v.constants["d"], v.constants["decay"], eta, np.float32(v.params["fit_intercept"]))
+    step = Step(v.constants["rates"], eta, np.float32(v.params["fit_intercept"]))
     taken = v.shared["w_bar"] if v.params["center"] else NOTHING
     return {
         "fit": mlr_visit(v.data, order, v.row["log_a"], taken, class_block(v), v.cell["lse"], step, work())
@@ -174,8 +174,7 @@ class MLR:
         return tuple(specs)
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
-        d, decay = feature_steps(problem)
-        return {"d": d, "decay": decay}
+        return {"rates": feature_rates(problem)}
 
     def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> LabelledRows:
         n_rows = len(panel.X.indptr) - 1

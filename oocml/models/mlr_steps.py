@@ -27,8 +27,8 @@ HISTOGRAM_BINS = 4096
 """Of log2 r in steps of 1/16: 2**-128 .. 2**128, the range of float32."""
 
 
-def feature_steps(problem: Problem) -> tuple[Float32Array, Float32Array]:
-    """(d_j, decay_j): step per feature, and its share of the L2 shrinkage per visit of the feature.
+def feature_rates(problem: Problem) -> Float32Array:
+    """(d_j, decay_j) by feature: its step, and its share of the L2 shrinkage per visit of the feature.
 
     d_j = (N / n_j)^(1/4) / s_j^2 with n_j the stored entries of feature j and s_j^2 the mean of their squares: rare
     features move further, and the unit a feature is measured in drops out. A feature is visited n_j times an
@@ -40,7 +40,9 @@ def feature_steps(problem: Problem) -> tuple[Float32Array, Float32Array]:
     mean_square = np.where(used, problem.feature_sumsq, 1.0) / count
     d = np.where(used, (problem.n_rows / count) ** 0.25 / mean_square, 0.0)
     decay = d * problem.settings["l2"] * problem.n_rows / count
-    return d.astype(np.float32), decay.astype(np.float32)
+    rates = np.empty((len(d), 2), np.float32)
+    rates[:, 0], rates[:, 1] = d, decay
+    return rates
 
 
 def median_scale(histogram: npt.NDArray[np.float64]) -> float:

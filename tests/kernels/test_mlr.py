@@ -53,7 +53,7 @@ def state_of(rng, X, n_classes):
 def run_visit(rows, order, W, c, log_a, d, decay, eta, d_intercept, bounds):
     """The kernel on class blocks with the given bounds; returns W, c, lse, fit."""
     f32 = np.float32
-    step = Step(d.astype(f32), decay.astype(f32), f32(eta), f32(d_intercept))
+    step = Step(np.stack([d, decay], axis=1).astype(f32), f32(eta), f32(d_intercept))
     lse, fit, blocks = empty_lse(len(log_a)), 0.0, []
     for lo, hi in pairwise(bounds):
         block = ClassBlock(W[:, lo:hi].astype(f32, order="C"), c[lo:hi].astype(f32), lo)
@@ -164,8 +164,9 @@ def test_a_mean_just_taken_out_leaves_updates_and_losses_as_they_were():
     rows, X, _ = labelled_rows(rng)
     W, c, log_a, d, decay = (a.astype(np.float32) for a in state_of(rng, X, 7))
     decay[:] = 0  # what is shrunk depends on where the mean is
+    rates = np.stack([d, decay], axis=1)
     mean = rng.normal(size=len(W)).astype(np.float32)
-    step, order = Step(d, decay, np.float32(0.3), np.float32(1)), rng.permutation(len(X))
+    step, order = Step(rates, np.float32(0.3), np.float32(1)), rng.permutation(len(X))
     found = []
     for taken in (np.zeros(0, np.float32), mean):
         shift = taken[:, None] if len(taken) else 0

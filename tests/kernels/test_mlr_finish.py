@@ -26,10 +26,10 @@ def test_stochastic_log_a_moves_towards_the_exact_one_and_rests_there():
 def test_row_scales_and_their_histogram():
     rng = np.random.default_rng(5)
     rows, X, T = labelled_rows(rng)
-    d = rng.uniform(0.5, 2, X.shape[1]).astype(np.float32)
+    rates = rng.uniform(0.5, 2, (X.shape[1], 2)).astype(np.float32)
     histogram = np.zeros(4096)
-    n_labelled = mlr_row_scales(rows, d, np.float32(1), histogram)
-    bins = (16 * np.log2((X**2 @ d + 1)[T.sum(axis=1) > 0])).astype(int) + 2048
+    n_labelled = mlr_row_scales(rows, rates, np.float32(1), histogram)
+    bins = (16 * np.log2((X**2 @ rates[:, 0] + 1)[T.sum(axis=1) > 0])).astype(int) + 2048
     np.testing.assert_allclose(histogram, np.bincount(bins, minlength=4096), atol=1)
     assert n_labelled == histogram.sum() == (T.sum(axis=1) > 0).sum()
 
