@@ -180,6 +180,7 @@ def _begin(
         dataset=dataset,
         plan=place.plan,
         check=partial(make_ready, executor=place.executor),
+        executor=place.executor,
         **kept,
     )
 

@@ -8,24 +8,37 @@ Layout, in the run's Zarr group::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import zarr
-from zarr.storage import LocalStore
 
 from oocml.data import feature_arrays
-from oocml.data.column_order import ColumnOrder
-from oocml.data.dataset import Dataset
+from oocml.data.column_order import ColumnOrder, deal_columns
+from oocml.data.dataset import open_cached
 from oocml.data.feature_arrays import FeatureArray
 from oocml.store.run import RunStore
 
 
-def keep_columns(group: zarr.Group, dataset: Dataset, order: ColumnOrder) -> None:
-    """Write the order of columns, and what belongs to them, into a run that is being made."""
-    assert isinstance(group.store, LocalStore)
-    order.save(group.create_group("order"))
-    folder = Path(group.store.root) / "features"
-    feature_arrays.write_in_order(group.create_group("features"), folder, dataset, order)
+class ColumnsMessage(NamedTuple):
+    """Asks for the order of columns of a run that is being made."""
+
+    run_path: str
+    dataset: str
+    col_bounds: Sequence[int]
+
+
+def keep_columns(message: ColumnsMessage) -> None:
+    """Deal the columns, and write their order and what belongs to them into the run.
+
+    A worker does it, whose process has the memory that this takes. May be repeated.
+    """
+    dataset, group = open_cached(message.dataset), zarr.open_group(message.run_path, mode="r+")
+    order = deal_columns(feature_arrays.of_dataset(dataset, "feature_nnz"), message.col_bounds)
+    order.save(group.create_group("order", overwrite=True))
+    features = group.create_group("features", overwrite=True)
+    feature_arrays.write_in_order(features, Path(message.run_path) / "features", dataset, order)
 
 
 def kept_order(run: RunStore) -> ColumnOrder | None:

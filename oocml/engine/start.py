@@ -16,14 +16,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.storage import LocalStore
 
 from oocml.config import complete_settings
-from oocml.data.column_order import deal_columns
 from oocml.data.dataset import Dataset
 from oocml.data.feature_arrays import feature_facts, of_dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
-from oocml.engine.kept_columns import keep_columns
+from oocml.engine.executors import Executor, InProcess
+from oocml.engine.kept_columns import ColumnsMessage, keep_columns
 from oocml.engine.kept_rows import keep_rows
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
@@ -113,8 +114,17 @@ def begin_run(
     durable: bool = False,
     overwrite: bool,
     check: Callable[[RunStore], None] | None = None,
+    executor: Executor | None = None,
 ) -> RunStore:
-    """Create the run's store; refuses a disk that has no room for it. ``check``: see `create_run`."""
+    """Create the run's store; refuses a disk that has no room for it.
+
+    Parameters
+    ----------
+    check
+        See `create_run`.
+    executor
+        Who deals the columns of a model of tiles; None for this process.
+    """
     folder = Path(os.path.abspath(path)).parent
     if folder.is_dir():
         free = shutil.disk_usage(folder).free
@@ -149,7 +159,14 @@ def begin_run(
         config=config,
         arrays=arrays,
         held=_held(problem, dataset, tiles=model.tiles),
-        fill=partial(_keep, model=model, problem=problem, dataset=dataset, col_bounds=plan.layout.col_bounds),
+        fill=partial(
+            _keep,
+            model=model,
+            problem=problem,
+            dataset=dataset,
+            col_bounds=plan.layout.col_bounds,
+            executor=executor or InProcess(),
+        ),
         segments=[epochs],
         model_file=model_file,
         overwrite=overwrite,
@@ -163,11 +180,17 @@ def keeps_rows(model: Model, problem: Problem) -> bool:
 
 
 def _keep(
-    group: zarr.Group, model: Model, problem: Problem, dataset: Dataset, col_bounds: Sequence[int]
+    group: zarr.Group,
+    model: Model,
+    problem: Problem,
+    dataset: Dataset,
+    col_bounds: Sequence[int],
+    executor: Executor,
 ) -> None:
     """What the run of a model of tiles keeps of the dataset, so that it is enough by itself afterwards."""
     if model.tiles:
-        keep_columns(group, dataset, deal_columns(problem.feature_nnz, col_bounds))
+        assert isinstance(group.store, LocalStore)
+        list(executor.map(keep_columns, [ColumnsMessage(str(group.store.root), dataset.path, col_bounds)]))
     if keeps_rows(model, problem):
         keep_rows(group, dataset)
 
