@@ -239,11 +239,16 @@ def _array_bytes(dims: tuple[Dim, ...], dtype: str, extents: Extents, problem: P
     return math.prod(sizes[d] if isinstance(d, str) else d for d in dims) * np.dtype(dtype).itemsize
 
 
-def preparing_bytes(problem: Problem, panels: PanelSizes, n_col_blocks: int, at_once: int) -> int:
-    """Memory of what is done for a model of tiles before its first task: columns are dealt, then panels are cut."""
+def preparing_bytes(
+    problem: Problem, panels: PanelSizes, n_col_blocks: int, workers: int, at_once: int
+) -> int:
+    """Memory of each worker for what is done for a model of tiles before its first task.
+
+    One deals the columns while the others have nothing to do; then all cut panels.
+    """
     panel_bytes, panel_rows = (int(max(sizes, default=0)) for sizes in (panels.bytes, panels.rows))
     cutting = at_once * cutting_bytes(panel_bytes, panel_rows, n_col_blocks) + order_bytes(problem.n_features)
-    return max(dealing_bytes(problem.n_features), cutting)
+    return max(math.ceil(dealing_bytes(problem.n_features) / workers), cutting)
 
 
 def panels_bytes(panels: PanelSizes) -> int:

@@ -136,7 +136,7 @@ def make_plan(
     at_once = TASKS_AT_ONCE if workers else 1
     working = at_once * largest
     if model.tiles:
-        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, at_once))
+        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, n, at_once))
     need = working + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
