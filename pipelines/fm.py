@@ -55,7 +55,7 @@ METHODS = (
 )
 SMALL = ("housing", "diabetes")
 """Too small for workers: their tasks take microseconds."""
-PANEL_BYTES = {"housing": 2**11, "diabetes": 2**11, "a9a": 2**16, "ijcnn1": 2**17, "realsim": 2**18}
+PANEL_BYTES = {"housing": 2**11, "diabetes": 2**11, "a9a": 2**16, "ijcnn1": 2**17, "realsim": 2**17}
 """Small ones, so that there are row blocks."""
 SCORES = ("rmse", "log_loss", "accuracy", "auc")
 SAME = 0.01

@@ -1,11 +1,12 @@
 """The data sets of the thesis's experiments with factorization machines, split where they come whole.
 
-Files got by hand are used where they are given; housing and diabetes can be fetched; ijcnn1 and realsim have planted
-stand-ins of their shape.
+Files got by hand are used where they are given; housing and diabetes can be fetched. What stands for ijcnn1 is planted,
+in its shape; for realsim, which is newsgroups in two classes, it's NEWS20 in two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from .datasets import Splits, is_there
 
 TRAIN_SHARE = 0.7
 """Of the rows of a set that comes whole: what the thesis seems to have kept of realsim."""
+FIRST_CLASS = (*range(1, 6), *range(11, 15))
+"""Numbers of the groups comp.* and sci.*, in alphabetical order."""
 PACKED = ("", ".gz", ".bz2", ".xz")
 
 
@@ -35,16 +38,35 @@ class Source(NamedTuple):
     test: str | None = None
     fetched: bool = False
     """Whether `oocml.data.fetch` can get it."""
-    stand_in: dict[str, Any] | None = None
-    """The shape of what is planted where the file isn't there."""
+    stand_in: Callable[..., Splits] | None = None
+    """Makes what is used where the file isn't there, from folder, data_dir, seed and panel_bytes."""
+
+
+def planted_ijcnn1(folder: Path, data_dir: Path | None, seed: int, panel_bytes: int) -> Splits:
+    del data_dir
+    shape = {"rows": 49_990, "cols": 22, "nnz_per_row": 13.0}
+    made = datasets.planted("ijcnn1", folder, task="binary", seed=seed, panel_bytes=panel_bytes, **shape)
+    return made._replace(name="ijcnn1 (planted)")
+
+
+def two_classes(folder: Path, data_dir: Path | None, seed: int, panel_bytes: int) -> Splits:
+    """NEWS20 with tf-idf features: `FIRST_CLASS` against the other groups."""
+    news = datasets.real("news20", folder, data_dir)
+    made = Splits("news20 (for realsim)", *(folder / f"news20-two-{part}.zarr" for part in ("train", "test")))
+    if not (is_there(made.train) and is_there(made.test)):
+        for path, source in zip(made[1:], news[1:], strict=True):
+            X, y = _read(Dataset.open(source))
+            target = np.where(np.isin(y, FIRST_CLASS), 1.0, -1.0)
+            _ingest_rows(X, target, path, like=made.train, seed=seed, panel_bytes=panel_bytes)
+    return made
 
 
 SOURCES = {
     "housing": Source("housing_scale", fetched=True),
     "diabetes": Source("diabetes", fetched=True),
     "a9a": Source("a9a", "a9a.t"),
-    "ijcnn1": Source("ijcnn1", "ijcnn1.t", stand_in={"rows": 49_990, "cols": 22, "nnz_per_row": 13.0}),
-    "realsim": Source("real-sim", stand_in={"rows": 50_616, "cols": 20_958, "nnz_per_row": 51.0}),
+    "ijcnn1": Source("ijcnn1", "ijcnn1.t", stand_in=planted_ijcnn1),
+    "realsim": Source("real-sim", stand_in=two_classes),
 }
 REGRESSION = ("housing",)
 
@@ -86,10 +108,7 @@ def find(
         return split(name, whole, folder, seed, panel_bytes)
     if source.stand_in is None:
         raise UsageError(f"{name} has to be got by hand: put {name}/{source.train} into --data-dir")
-    made = datasets.planted(
-        name, folder, task="binary", seed=seed, panel_bytes=panel_bytes, **source.stand_in
-    )
-    return made._replace(name=f"{name} (stand-in)")
+    return source.stand_in(folder, data_dir, seed=seed, panel_bytes=panel_bytes)
 
 
 def split(name: str, whole: Path, folder: Path, seed: int, panel_bytes: int) -> Splits:
@@ -99,14 +118,7 @@ def split(name: str, whole: Path, folder: Path, seed: int, panel_bytes: int) -> 
         X, y = _read(Dataset.open(whole))
         drawn = np.random.default_rng(seed).permutation(len(y)) < round(TRAIN_SHARE * len(y))
         for path, chosen in ((train, drawn), (test, ~drawn)):
-            file = path.with_suffix(".npz")
-            part = X[chosen]
-            members = {"indptr": part.indptr, "indices": part.indices, "data": part.data}
-            np.savez(file, format=np.array(b"csr"), shape=np.array(part.shape), y=y[chosen], **members)
-            like = {} if path == train else {"like": str(train)}
-            options = {"seed": seed, "panel_bytes": panel_bytes, "overwrite": True}
-            api.ingest("npz", file, str(path), **options, **like)
-            file.unlink()
+            _ingest_rows(X[chosen], y[chosen], path, like=train, seed=seed, panel_bytes=panel_bytes)
     return Splits(name, train, test)
 
 
@@ -126,6 +138,16 @@ def _ingest_whole(name: str, by_hand: Path | None, folder: Path, path: Path) -> 
     how = spec.ingest["train"]
     sources = [str(folder / "raw" / name / file) for file in how.files]
     api.ingest(how.format, sources, str(path), overwrite=True, keep_order=True, **how.options)
+
+
+def _ingest_rows(X: sp.csr_array, y: Any, path: Path, *, like: Path, **options: Any) -> None:
+    """Make a dataset of what is in memory, with the columns of ``like`` unless it is the one to make."""
+    file = path.with_suffix(".npz")
+    members = {"indptr": X.indptr, "indices": X.indices, "data": X.data, "shape": np.array(X.shape)}
+    np.savez(file, format=np.array(b"csr"), y=y, **members)
+    fitted = {} if path == like else {"like": str(like)}
+    api.ingest("npz", file, str(path), overwrite=True, **fitted, **options)
+    file.unlink()
 
 
 def _read(dataset: Dataset) -> tuple[sp.csr_array, Any]:

@@ -34,15 +34,16 @@ from .table import Section
 SPEED = 0.25
 """Of the slow worker."""
 GOAL_SPEED_UP, GOAL_SHARE = 1.6, 0.85
-TILE = (3333, 1667, 83)
-"""Rows, columns and ratings per row of each tile of the planted ratings."""
-BLOCKS = 12
+TILE = (6666, 3334, 166)
+"""Rows, columns and ratings per row of each tile of the planted ratings: about 60 ms of work."""
+BLOCKS = 6
 PANEL_BYTES = 2**21
 """Small ones, so that there are row blocks."""
-STRAGGLERS = (("async", BLOCKS), ("sync", BLOCKS), ("sync", 2))
-"""Schedules, and row and column blocks; DSGD as published has as many blocks as workers."""
-N_FACTORS = 512
-"""So many that a task of moderate data takes about 100 ms."""
+STRAGGLERS = (("async", BLOCKS, 1), ("sync", BLOCKS, 1), ("sync", 2, 2))
+"""Schedules, row and column blocks, and how much larger tiles are in each direction. DSGD as published has as many
+blocks as workers, and so larger ones.
+"""
+N_FACTORS = 128
 FM_SHAPE = {"rows": 26_000, "cols": 5000, "nnz_per_row": 1000.0}
 FM_BLOCKS = (32, 4)
 FM_FACTORS = 256
@@ -71,12 +72,12 @@ class Options:
         return self.out / "data"
 
 
-def ratings_job(options: Options, blocks: int) -> Job:
-    """Ratings whose tiles have the same size whatever their number."""
-    rows, cols, per_row = (number * blocks for number in TILE)
+def ratings_job(options: Options, blocks: int, scale: int = 1) -> Job:
+    """Ratings whose tiles have the same size whatever their number, but for the scale."""
+    rows, cols, per_row = (number * blocks * scale for number in TILE)
     shape = {"rows": rows, "cols": cols, "nnz_per_row": float(per_row)}
     splits = planted("ml_100k", options, task="factors", **shape)
-    settings = {"n_factors": N_FACTORS, "learning_rate": 0.02}
+    settings = {"n_factors": N_FACTORS, "learning_rate": 0.05}
     return Job("mf", splits.train, blocks, blocks, settings)
 
 
@@ -151,16 +152,16 @@ def stragglers(options: Options) -> Section:
     """Rates with one of two workers slowed down, against those with both at full speed."""
     title = f"one of two workers slowed to {SPEED:.0%}: rates of mf against those without"
     section = Section("stragglers", title)
-    jobs = {blocks: ratings_job(options, blocks) for blocks in dict.fromkeys(n for _, n in STRAGGLERS)}
-    with local_client(2, "mf", jobs[BLOCKS].settings) as client:
+    jobs = [ratings_job(options, blocks, scale) for _, blocks, scale in STRAGGLERS]
+    with local_client(2, "mf", jobs[0].settings) as client:
         pids = client.run(os.getpid)
         slow = sorted(pids)[-1]
-        for schedule, blocks in STRAGGLERS:
+        for (schedule, blocks, _), job in zip(STRAGGLERS, jobs, strict=True):
             say(f"stragglers: {schedule}, {blocks} x {blocks} blocks")
             throttle = Throttle(pids[slow], SPEED)
             clock = Clock("visit", phases(options.seconds, throttle))
             try:
-                measure(jobs[blocks], clock, schedule, options)
+                measure(job, clock, schedule, options)
             finally:
                 throttle.stop()
             row = straggler_row(schedule, blocks, clock, slow)

@@ -60,12 +60,18 @@ def test_a_set_with_a_test_file_keeps_it(tmp_path, data_dir):
         fm_sets.find("a9a", tmp_path / "elsewhere")
 
 
-def test_what_nobody_got_has_a_stand_in_that_says_so(tmp_path, monkeypatch):
-    source = fm_sets.SOURCES["realsim"]._replace(stand_in={"rows": 60, "cols": 40, "nnz_per_row": 6.0})
-    monkeypatch.setitem(fm_sets.SOURCES, "realsim", source)
-    made = fm_sets.find("realsim", tmp_path)
-    assert made.name == "realsim (stand-in)"
-    assert api.open_dataset(made.train).labels.tolist() == [-1, 1]
+def test_newsgroups_in_two_classes_stand_for_realsim(tmp_path):
+    (tmp_path / "given" / "news20").mkdir(parents=True)
+    for split in ("train", "test"):
+        lines = [f"{label} {label + 1}:2 25:1" for label in range(20)]
+        (tmp_path / "given" / "news20" / f"{split}.svm").write_text("\n".join(lines) + "\n")
+    made = fm_sets.find("realsim", tmp_path / "made", tmp_path / "given")
+    assert made.name == "news20 (for realsim)"
+    for path in made[1:]:
+        panel = api.open_dataset(path).read_panel(0)
+        groups = [indices[0] for indices in np.split(panel.X.indices, panel.X.indptr[1:-1])]
+        first = sorted(group for group, y in zip(groups, panel.y, strict=True) if y > 0)
+        assert first == [1, 2, 3, 4, 5, 11, 12, 13, 14]
 
 
 def test_solvers_get_their_lines_and_their_curves(tmp_path, data_dir):

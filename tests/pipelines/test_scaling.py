@@ -14,7 +14,7 @@ def options(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "TILE", (20, 10, 5))
     monkeypatch.setattr(scaling, "BLOCKS", 5)
     monkeypatch.setattr(scaling, "N_FACTORS", 4)
-    monkeypatch.setattr(scaling, "STRAGGLERS", (("async", 5), ("sync", 2)))
+    monkeypatch.setattr(scaling, "STRAGGLERS", (("async", 5, 1), ("sync", 2, 2)))
     monkeypatch.setattr(scaling, "PANEL_BYTES", 2**10)
     monkeypatch.setattr(scaling, "FM_SHAPE", {"rows": 300, "cols": 40, "nnz_per_row": 10.0})
     monkeypatch.setattr(scaling, "FM_BLOCKS", (8, 2))
