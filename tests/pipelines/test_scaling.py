@@ -26,7 +26,7 @@ def options(tmp_path, monkeypatch):
 def test_every_model_and_schedule_is_timed_with_one_worker_and_with_two(options):
     section = scaling.speed_up(options)
     assert {(row["model"], row["schedule"], row["workers"]) for row in section.rows} == {
-        (model, schedule, n) for model in ("mf", "fm") for schedule in ("sync", "async") for n in (1, 2)
+        (model, *how) for model in ("mf", "fm") for how in (("sync", 1), ("sync", 2), ("async", 2))
     }
     for row in section.rows:
         assert row["M_updates_per_s"] > 0
