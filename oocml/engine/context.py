@@ -23,7 +23,7 @@ from oocml.store.arrays import StoredArray
 from oocml.store.buffers import BufferPool, aligned_empty
 from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
-from oocml.store.run import RunStore
+from oocml.store.run import TILE_NNZ, RunStore
 from oocml.types import Bounds
 
 INITIAL_BYTES = 2**22
@@ -111,6 +111,7 @@ def problem_of(run: RunStore) -> Problem:
         labels=held.get("labels"),
         settings=config["settings"],
         seed=config["seed"],
+        tile_nnz=held.get(TILE_NNZ),
     )
 
 

@@ -231,6 +231,8 @@ class Driver:
     def _may_flow(self, pass_: Pass) -> bool:
         """Whether a pass can do without sub-epochs: whoever opens and closes columns must be known after a kill."""
         kernel = self.model.kernels[pass_.kernel]
+        if pass_.at_once:
+            return False
         writes_columns = any(self.specs[name].kind == "col" for name in pass_.writes)
         return writes_columns or not (kernel.begin or kernel.end_sweep)
 

@@ -6,6 +6,7 @@ Every row block is one panel and each stripe is one column block. Passes visit r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -98,6 +99,7 @@ class InMemory:
         self.cols = [Bounds(a, b) for a, b in zip(self.col_bounds[:-1], self.col_bounds[1:], strict=True)]
         self.specs = {spec.name: spec for spec in self.model.state(self.problem)}
         self.constants = self.model.constants(self.problem)
+        self.tile_nnz = self._count_entries()
         self.data = {p: self._prepared(cut_panel(self.panel, rows)) for p, rows in enumerate(self.rows)}
         self.state: dict[tuple[str, int, int], np.ndarray] = {}
         for name in self.specs:
@@ -111,12 +113,29 @@ class InMemory:
         blocks = [*self.cols, Bounds(0, 0)]
         return [self.model.prepare(cut_columns(panel, cols), self.problem, cols) for cols in blocks]
 
-    def reset(self, name: str) -> None:
-        """Set an array to its initial value."""
+    def _count_entries(self) -> np.ndarray:
+        """Shape (row blocks, column blocks): stored entries of each tile, if columns are the data's."""
+        bounds = self.col_bounds if self.model.tiles else (0, self.problem.n_features)
+        X = self.panel.X
+        rows = np.repeat(np.arange(len(X.indptr) - 1), np.diff(X.indptr))
+        edges = (np.asarray(self.row_bounds), np.asarray(bounds))
+        return np.histogram2d(rows, X.indices, edges)[0].astype(np.int64)
+
+    def visited(self, pass_: Pass) -> list[int]:
+        """Row blocks that a pass visits."""
+        i, n = pass_.share[0], min(pass_.share[1], len(self.rows))
+        return [p for p in range(len(self.rows)) if p % n == i % n]
+
+    def reset(self, name: str, row_blocks: Sequence[int] | None = None) -> None:
+        """Set an array (of some row blocks) to its initial value."""
         spec = self.specs[name]
         for p, rows in enumerate(self.rows if spec.kind in ("row", "cell") else [Bounds(0, 0)]):
+            if row_blocks is not None and spec.kind in ("row", "cell") and p not in row_blocks:
+                continue
             for q, cols in enumerate(self.cols if spec.kind in ("col", "cell") else [Bounds(0, 0)]):
                 sizes = {"features": self.problem.n_features, "rows": rows.size, "cols": cols.size}
+                sizes["batches"] = math.ceil(rows.size / spec.batch_rows)
+                sizes["entries"] = self.tile_nnz[p, q] if spec.kind == "cell" and self.model.tiles else 0
                 shape = tuple(sizes[d] if isinstance(d, str) else d for d in spec.dims)
                 bounds = cols if spec.kind == "col" else rows
                 value = spec.init(self.problem, bounds) if callable(spec.init) else spec.init
@@ -165,7 +184,7 @@ class InMemory:
     def run_pass(self, pass_: Pass, *seed: int) -> Parts:
         for name in pass_.writes:
             if name not in pass_.reads:
-                self.reset(name)
+                self.reset(name, self.visited(pass_))
         return _PassOnArrays(self, pass_, seed).run()
 
 
@@ -182,9 +201,9 @@ class _PassOnArrays:
         self.parts: Parts = {}
 
     def run(self) -> Parts:
-        n_rows, n_cols = len(self.training.rows), len(self.training.cols)
+        n_cols = len(self.training.cols)
         if self.pass_.over == "rows":
-            for p in range(n_rows):
+            for p in self.training.visited(self.pass_):
                 self._visit(p=p)
         elif self.pass_.over in ("cols", "once"):
             for q in range(n_cols):
@@ -202,7 +221,7 @@ class _PassOnArrays:
     def _order(self) -> Sequence[int]:
         training = self.training
         if training.row_order is None:
-            return range(len(training.rows))
+            return training.visited(self.pass_)
         return training.row_order(self.pass_, training.n_items)
 
     def _tour(self, q: int) -> None:

@@ -16,7 +16,7 @@ from oocml.engine.blocks import TaskBlocks
 from oocml.engine.context import RunContext, run_context
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.models.protocol import Array, Parts, Visit, derive_seed
-from oocml.schedule.layout import block_shape
+from oocml.schedule.layout import block_shape, panel_slice
 from oocml.types import Bounds
 
 Arrays = dict[str, Array]
@@ -110,7 +110,7 @@ class TaskWork:
         for panel, data, nnz in self.blocks.panels(p):
             rows = self._rows_of(panel, p)
             seed = derive_seed(self.context.problem.seed, *self.message.seeds, panel)
-            row_view = {name: block[rows] for name, block in row.items()}
+            row_view = self._of_panel(row, rows, panel, p)
             cell_view = {name: block[rows] for name, block in cell.items()}
             for q in self.task.cols:
                 visit = self._visit(
@@ -166,7 +166,7 @@ class TaskWork:
                 p=p,
                 data=data,
                 n_rows=rows.stop - rows.start,
-                row={name: block[rows] for name, block in row.items()},
+                row=self._of_panel(row, rows, panel, p),
                 cell={name: block[:, rows] for name, block in cell.items()},
                 seed=derive_seed(self.context.problem.seed, *self.message.seeds, panel),
             )
@@ -244,6 +244,11 @@ class TaskWork:
             arrays[scratch.name] = self.context.pool.take(shape, scratch.dtype)
             arrays[scratch.name][...] = 0
         return arrays
+
+    def _of_panel(self, row: Arrays, rows: slice, panel: int, p: int) -> Arrays:
+        """Row arrays restricted to a panel, which is ``rows`` of row block ``p``."""
+        specs, number = self.context.specs, panel - self.context.layout.row_panels[p]
+        return {name: block[panel_slice(specs[name], rows, number)] for name, block in row.items()}
 
     def _rows_of(self, panel: int, p: int) -> slice:
         bounds, first = self.context.dataset.panel_bounds, self.context.layout.row_bounds[p]

@@ -7,21 +7,26 @@ import time
 
 from oocml.data.dataset import Dataset
 from oocml.data.tile_build import begin_tiles, build_row_block, finish_tiles
-from oocml.data.tiles import tiles_path
+from oocml.data.tiles import Tiles, tiles_path
 from oocml.engine.executors import Executor
 from oocml.engine.kept_columns import kept_order
 from oocml.errors import RunBusy
 from oocml.schedule.layout import Layout
-from oocml.store.run import RunStore
+from oocml.store.run import TILE_NNZ, RunStore
 
 WAIT_S = 0.5
 
 
 def make_tiles(run: RunStore, executor: Executor) -> None:
-    """Cut the run's dataset into tiles, unless that was done before."""
+    """Cut the run's dataset into tiles, unless that was done before; the run keeps how many entries each has."""
     dataset, layout = Dataset.open(run.config["dataset"]), Layout.from_dict(run.config["layout"])
-    if os.path.exists(tiles_path(dataset, layout.row_panels, layout.col_bounds)):
-        return
+    path = tiles_path(dataset, layout.row_panels, layout.col_bounds)
+    if not os.path.exists(path):
+        _make(run, dataset, layout, executor)
+    run.hold(TILE_NNZ, Tiles.open(path).nnz)
+
+
+def _make(run: RunStore, dataset: Dataset, layout: Layout, executor: Executor) -> None:
     while True:
         try:
             build = begin_tiles(dataset, layout.row_panels, layout.col_bounds, kept_order(run))

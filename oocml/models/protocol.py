@@ -23,7 +23,11 @@ from oocml.types import Bounds, Csr, Float64Array, Panel
 
 Array = npt.NDArray[Any]
 Dim = str | int
-"""An axis length: a number, or "rows" (of the row block), "cols" (of the column block), "features"."""
+"""An axis length: a number, or "rows" (of the row block), "cols" (of the column block), "features".
+
+Cell arrays of models of tiles may have "entries" first: the stored entries of the tile, in the order of its data. Row
+arrays of models of panels may have "batches" first: see `StateSpec.batch_rows`.
+"""
 Parts = Mapping[str, Any]
 """Small float64 scalars or vectors; the engine adds them up by name."""
 Settings = Mapping[str, Any]
@@ -53,6 +57,8 @@ class Problem(NamedTuple):
     """Features that have entries."""
     max_feature_nnz: int = 0
     """Entries of the most frequent feature."""
+    tile_nnz: Array | None = None
+    """Shape (row blocks, column blocks), int64: stored entries of each tile, once there are tiles."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,12 @@ class StateSpec:
     export: bool = False
     """Whether exports hold it (as one plain array, blocks joined along "rows" or "cols")."""
     merge: bool = False
-    """Shared arrays only: tasks return deltas (parts of the same name) that the driver adds, in task order."""
+    """Shared arrays only: tasks return deltas (parts of the same name) that the driver adds, in task order.
+
+    What a visit gets is its task's own copy: a kernel may add its delta there, so that the task's next visits see it.
+    """
+    batch_rows: int = 1
+    """Of row arrays with "batches" first: an item for every so many rows of a panel in order (the last has fewer)."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,13 @@ class Pass:
     consumes
         Cell arrays that are wanted by the visit of their row block alone: with its commit they are at their initial
         value again, and take no room.
+    at_once
+        At most so many tasks run between two merges of shared arrays (0: no limit), which bounds how stale those are.
+        With 1 every task sees what all before it have added. Such passes have barriers under every schedule.
+    share
+        (i, n): only row blocks p with p % n == i are visited (of fewer than n row blocks each is a share, and they
+        take turns). Rows are dealt at random, so that each share is a random sample. Of what a pass writes anew,
+        blocks of other row blocks stay as they were.
     """
 
     name: str
@@ -128,6 +146,8 @@ class Pass:
     params: Mapping[str, Any] = field(default_factory=dict)
     ahead: bool = False
     consumes: tuple[str, ...] = ()
+    at_once: int = 0
+    share: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)

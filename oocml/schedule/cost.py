@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from oocml.kernels.tiles import cutting_bytes, dealing_bytes, order_bytes
-from oocml.models.protocol import Dim, Pass, Problem, StateSpec
-from oocml.schedule.layout import Layout, block_shape, n_blocks, stored_array
-from oocml.schedule.tasks import Specs, blocks_of, sub_epochs
+from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
+from oocml.schedule.layout import Layout, block_shape, n_batches, n_blocks, stored_array
+from oocml.schedule.tasks import Specs, blocks_of, shared_out, sub_epochs
 from oocml.store.arrays import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -53,15 +54,17 @@ class Extents(NamedTuple):
     n_stripes: int
     stripe_blocks: int
     """Column blocks of the largest stripe."""
+    panels: int = 1
+    """Of the row block with most of them."""
 
     @classmethod
     def of(cls, layout: Layout) -> Extents:
         widest = [
             int(np.diff(b).max(initial=0))
-            for b in (layout.row_bounds, layout.col_bounds, layout.stripe_bounds)
+            for b in (layout.row_bounds, layout.col_bounds, layout.stripe_bounds, layout.row_panels)
         ]
-        rows, cols, stripe_blocks = widest
-        return cls(rows, cols, layout.n_col_blocks, layout.n_stripes, stripe_blocks)
+        rows, cols, stripe_blocks, panels = widest
+        return cls(rows, cols, layout.n_col_blocks, layout.n_stripes, stripe_blocks, panels)
 
 
 class PassCost(NamedTuple):
@@ -71,7 +74,7 @@ class PassCost(NamedTuple):
     reads: Mapping[str, int]
     """State read by kind, in bytes, if nothing were cached; blocks at their initial value cost nothing."""
     write_bytes: int
-    data_scans: int
+    data_scans: float
     """How often all panels, or all tiles, are read."""
 
     @property
@@ -135,6 +138,7 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
     """
     layout = sizes.layout
     n_tasks, _ = _repeats(pass_, layout)
+    seen = share_of_rows(pass_, layout)
     reads: Counter[str] = Counter()
     write = 0
     if pass_.ahead:
@@ -142,13 +146,24 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
     else:
         for name in {*pass_.reads, *pass_.writes}:
             loads, stores = _traffic(pass_, sizes, name, name in initial)
-            reads[sizes.specs[name].kind] += sizes.stored_bytes(name) * loads
-            write += sizes.stored_bytes(name) * stores
-    scans = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
+            n_bytes = sizes.stored_bytes(name)
+            if sizes.specs[name].kind in ("row", "cell"):
+                n_bytes = int(n_bytes * seen)
+            reads[sizes.specs[name].kind] += n_bytes * loads
+            write += n_bytes * stores
+    scans: float = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
     if sizes.tiles:  # a tile is read when its row block is seen, and when it is seen ahead
         scans = (1 + pass_.ahead) * pass_.data if pass_.over == "tiles" else 0
         reads["labels"] += sizes.label_bytes() * (pass_.over == "rows" and pass_.data)
-    return PassCost(n_tasks, sizes.task_bytes(pass_), reads, write, scans)
+    return PassCost(n_tasks, sizes.task_bytes(pass_), reads, write, scans * seen)
+
+
+def share_of_rows(pass_: Pass, layout: Layout) -> float:
+    """Share of the rows that a pass visits."""
+    if pass_.share == (0, 1):
+        return 1.0
+    (blocks,) = shared_out([range(layout.n_row_blocks)], pass_, layout)
+    return sum(layout.rows(p).size for p in blocks) / max(1, layout.row_bounds[-1])
 
 
 def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
@@ -198,10 +213,12 @@ def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[
 def _repeats(pass_: Pass, layout: Layout) -> tuple[int, Mapping[str, int]]:
     """Number of tasks, and how many tasks touch each block, by kind of state."""
     if pass_.over == "tiles":
-        n_segments = 1 if pass_.sweeps > 1 else layout.n_segments
+        bounds = (0, layout.n_row_blocks) if pass_.sweeps > 1 else layout.segment_bounds
+        n_segments = len(shared_out([range(a, b) for a, b in pairwise(bounds)], pass_, layout))
         n_tasks = n_segments * layout.n_stripes
         return n_tasks, {"row": layout.n_stripes, "col": n_segments, "cell": 1, "shared": n_tasks}
-    n_tasks = {"rows": len(layout.row_task_bounds) - 1, "cols": layout.n_stripes, "once": 1}[pass_.over]
+    row_tasks = shared_out([range(a, b) for a, b in pairwise(layout.row_task_bounds)], pass_, layout)
+    n_tasks = {"rows": len(row_tasks), "cols": layout.n_stripes, "once": 1}[pass_.over]
     return n_tasks, {"row": 1, "col": 1, "cell": 1, "shared": n_tasks}
 
 
@@ -217,9 +234,9 @@ def task_bytes(pass_: Pass, specs: Specs, extents: Extents, problem: Problem, *,
             copies = extents.n_stripes + 1
         elif kind in ("row", "cell") and pass_.ahead:
             copies = 2
-        resident += _array_bytes(specs[name].dims, specs[name].dtype, extents, problem) * copies
+        resident += _array_bytes(specs[name], extents, problem) * copies
     for scratch in pass_.scratch:
-        resident += _array_bytes(scratch.dims, scratch.dtype, extents, problem) * blocks_at_once
+        resident += _array_bytes(scratch, extents, problem) * blocks_at_once
     if tiles and pass_.data and pass_.over == "tiles":
         resident += (2 + pass_.ahead) * tile_bytes(problem, extents)  # one is read while another is prepared
         resident += TILE_COLUMN_BYTES * extents.cols
@@ -227,16 +244,28 @@ def task_bytes(pass_: Pass, specs: Specs, extents: Extents, problem: Problem, *,
 
 
 def tile_bytes(problem: Problem, extents: Extents) -> int:
-    """About the memory of the largest tile with its labels; blocks have nearly equal numbers of entries."""
+    """About the memory of the largest tile with its labels."""
+    return 8 * tile_entries(problem, extents) + 16 * (extents.rows + 1)
+
+
+def tile_entries(problem: Problem, extents: Extents) -> int:
+    """About the entries of the largest tile; blocks have nearly equal numbers of them."""
     heaviest = max(TILE_SLACK * problem.nnz / extents.n_col_blocks, problem.max_feature_nnz)
-    entries = min(problem.nnz, TILE_SLACK * heaviest * extents.rows / max(1, problem.n_rows))
-    return int(8 * entries) + 16 * (extents.rows + 1)
+    return int(min(problem.nnz, TILE_SLACK * heaviest * extents.rows / max(1, problem.n_rows)))
 
 
-def _array_bytes(dims: tuple[Dim, ...], dtype: str, extents: Extents, problem: Problem) -> int:
+def _array_bytes(array: StateSpec | Scratch, extents: Extents, problem: Problem) -> int:
     """Memory of an array over the largest blocks."""
-    sizes = {"features": problem.n_features, "rows": extents.rows, "cols": extents.cols}
-    return math.prod(sizes[d] if isinstance(d, str) else d for d in dims) * np.dtype(dtype).itemsize
+    sizes = {
+        "features": problem.n_features,
+        "rows": extents.rows,
+        "cols": extents.cols,
+        "entries": tile_entries(problem, extents),
+    }
+    if isinstance(array, StateSpec):
+        sizes["batches"] = n_batches(extents.rows, extents.panels, array.batch_rows)
+    n_items = math.prod(sizes[d] if isinstance(d, str) else d for d in array.dims)
+    return n_items * np.dtype(array.dtype).itemsize
 
 
 def preparing_bytes(

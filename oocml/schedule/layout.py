@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -120,9 +121,17 @@ def block_bounds(spec: StateSpec, layout: Layout, index: int) -> Bounds:
 
 
 def block_shape(spec: StateSpec, layout: Layout, problem: Problem, index: int) -> tuple[int, ...]:
-    """Shape of block ``index`` of a state array."""
+    """Shape of block ``index`` of a state array; with "entries", before there are tiles, about that."""
     size = block_bounds(spec, layout, index).size
     sizes = {"features": problem.n_features, "rows": size, "cols": size}
+    if "batches" in spec.dims:
+        sizes["batches"] = n_batches(size, len(layout.panels(index)), spec.batch_rows)
+    if "entries" in spec.dims:
+        p, q = divmod(index, layout.n_stripes)
+        if problem.tile_nnz is None:
+            sizes["entries"] = expected_entries(problem, size, layout.cols(q).size)
+        else:
+            sizes["entries"] = int(problem.tile_nnz[p, q])
     return tuple(sizes[d] if isinstance(d, str) else d for d in spec.dims)
 
 
@@ -130,6 +139,34 @@ def stored_array(spec: StateSpec, layout: Layout, problem: Problem) -> StoredArr
     """How a state array lies on disk: its block shape is that of the largest block."""
     rows = max(np.diff(layout.row_bounds), default=0)
     cols = max(np.diff(layout.col_bounds), default=0)
-    sizes = {"features": problem.n_features, "rows": int(rows), "cols": int(cols)}
+    panels = max(np.diff(layout.row_panels), default=0)
+    typical = expected_entries(problem, int(rows), int(cols))
+    sizes = {
+        "features": problem.n_features,
+        "rows": int(rows),
+        "cols": int(cols),
+        "batches": n_batches(int(rows), int(panels), spec.batch_rows),
+        "entries": problem.nnz,
+    }
     shape = tuple(sizes[d] if isinstance(d, str) else d for d in spec.dims)
-    return StoredArray(spec.name, n_blocks(spec, layout), shape, spec.dtype)
+    return StoredArray(
+        spec.name, n_blocks(spec, layout), shape, spec.dtype, typical if "entries" in spec.dims else None
+    )
+
+
+def n_batches(n_rows: int, n_panels: int, batch_rows: int) -> int:
+    """Items of a row block's array with "batches" first: room for those of all its panels, however rows are cut."""
+    return n_rows // batch_rows + n_panels
+
+
+def panel_slice(spec: StateSpec, rows: slice, number: int) -> slice:
+    """Items of a row array that belong to the ``number``-th panel of a row block, which has its ``rows``."""
+    if "batches" not in spec.dims:
+        return rows
+    first = rows.start // spec.batch_rows + number
+    return slice(first, first + math.ceil((rows.stop - rows.start) / spec.batch_rows))
+
+
+def expected_entries(problem: Problem, n_rows: int, n_cols: int) -> int:
+    """Stored entries of a tile if they were spread evenly."""
+    return math.ceil(problem.nnz * n_rows / max(1, problem.n_rows) * n_cols / max(1, problem.n_features))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -96,8 +95,8 @@ def _layout(
     n_stripes = len(stripes) - 1
     stripe_of_col = {bound: i for i, bound in enumerate(cols)}
     specs = model.state(problem)
-    row_bytes = sum(_bytes_per_row(s.dims, s.dtype) for s in specs if s.kind == "row")
-    cell_bytes = sum(_bytes_per_row(s.dims, s.dtype) for s in specs if s.kind == "cell")
+    row_bytes = sum(_bytes_per_row(s) for s in specs if s.kind == "row")
+    cell_bytes = sum(_bytes_per_row(s) for s in specs if s.kind == "cell")
     n_panels = len(panels.rows)
     if pins.row_blocks:
         row_panels = even_bounds(n_panels, pins.row_blocks)
@@ -148,5 +147,6 @@ def _useful_segments(
     return min(int(seconds / MAX_TASK_S), 1 + int(SEGMENT_SHARE * data / max(1, 2 * state)))
 
 
-def _bytes_per_row(dims: tuple[Any, ...], dtype: str) -> int:
-    return math.prod(d for d in dims[1:] if isinstance(d, int)) * np.dtype(dtype).itemsize
+def _bytes_per_row(spec: StateSpec) -> int:
+    item = math.prod(d for d in spec.dims[1:] if isinstance(d, int)) * np.dtype(spec.dtype).itemsize
+    return math.ceil(item / spec.batch_rows)

@@ -184,7 +184,7 @@ def make_plan(
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
         seconds_per_epoch=max(_updates(model, problem) / UPDATES_PER_S / n, moved_bytes / DISK_BYTES_PER_S),
         residency=residency,
-        read_bytes_per_epoch=read_bytes,
+        read_bytes_per_epoch=int(read_bytes),
         write_bytes_per_epoch=write_bytes,
         model_bytes=model_bytes,
         data_bytes=data_bytes,

@@ -6,7 +6,8 @@ Pure: sizes and a seed in, tasks out. Nothing here touches Zarr, Dask or a clock
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,10 @@ def check_pass(pass_: Pass, specs: Specs, *, tiles: bool) -> None:
         raise UsageError(
             f"{where} sweeps {pass_.sweeps} times; models of tiles, and rows seen ahead, allow one"
         )
+    if pass_.ahead and pass_.share != (0, 1):
+        raise UsageError(f"{where} sees rows ahead, so it has to visit all of them and can have no share")
+    if any("entries" in specs[name].dims for name in (*pass_.reads, *pass_.writes)) and not pass_.data:
+        raise UsageError(f"{where} needs data to know the entries of its arrays; set data")
     if pass_.ahead and "shared" in stored:
         raise UsageError(f"{where} sees rows ahead, so the shared arrays it writes must be merged ones")
     if any(specs[name].kind != "cell" for name in pass_.consumes):
@@ -136,16 +141,17 @@ def sub_epochs(pass_: Pass, layout: Layout, specs: Specs, seed: int) -> list[lis
     if pass_.over == "tiles":
         rectangles = _rectangles(pass_, layout, specs, rng)
     elif pass_.over == "rows":
-        bounds = layout.row_task_bounds
-        cuts = enumerate(zip(bounds[:-1], bounds[1:], strict=True))
-        rectangles = [[(n, tuple(range(a, b)), (), -1) for n, (a, b) in cuts]]
+        cuts = shared_out([range(a, b) for a, b in pairwise(layout.row_task_bounds)], pass_, layout)
+        rectangles = [[(n, rows, (), -1) for n, rows in enumerate(cuts)]]
     elif pass_.over == "cols":
         rectangles = [[(s, (), tuple(layout.stripe(s)), s) for s in range(layout.n_stripes)]]
     else:
         rectangles = [[(0, (), tuple(range(layout.n_col_blocks)), -1)]]
     if any(specs[name].kind == "shared" and not specs[name].merge for name in pass_.writes):
         # every task writes the one block of that array: they take turns
-        rectangles = [[rectangle] for sub_epoch in rectangles for rectangle in sub_epoch]
+        rectangles = _at_most(1, rectangles)
+    elif pass_.at_once:
+        rectangles = _at_most(pass_.at_once, rectangles)
     in_order = [rectangle for sub_epoch in rectangles for rectangle in sub_epoch]
     first = {rectangle[2:]: rectangle for rectangle in reversed(in_order)}
     last = {rectangle[2:]: rectangle for rectangle in in_order}
@@ -193,9 +199,8 @@ def _rectangles(
     pass_: Pass, layout: Layout, specs: Specs, rng: np.random.Generator
 ) -> list[list[_Rectangle]]:
     bounds = (0, layout.n_row_blocks) if pass_.sweeps > 1 else layout.segment_bounds
-    segments = [
-        tuple(rng.permutation(np.arange(a, b)).tolist()) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    shuffled = [rng.permutation(np.arange(a, b)).tolist() for a, b in pairwise(bounds)]
+    segments = shared_out(shuffled, pass_, layout)
     kinds = {specs[name].kind for name in pass_.writes if not specs[name].merge}
     n_segments, n_stripes = len(segments), layout.n_stripes
 
@@ -213,6 +218,17 @@ def _rectangles(
     in_order = [rectangle(r, s) for stratum in latin_strata(n_segments, n_stripes, rng) for r, s in stratum]
     at_once = max(n_segments, n_stripes)
     return [in_order[i : i + at_once] for i in range(0, len(in_order), at_once)]
+
+
+def shared_out(groups: Iterable[Sequence[int]], pass_: Pass, layout: Layout) -> list[tuple[int, ...]]:
+    """Row blocks of the groups that belong to a pass's share; groups without any are left out."""
+    i, n = pass_.share[0], min(pass_.share[1], layout.n_row_blocks)
+    kept = (tuple(p for p in group if p % n == i % n) for group in groups)
+    return [rows for rows in kept if rows]
+
+
+def _at_most(width: int, sub_epochs: list[list[_Rectangle]]) -> list[list[_Rectangle]]:
+    return [tasks[first : first + width] for tasks in sub_epochs for first in range(0, len(tasks), width)]
 
 
 def latin_strata(n_rows: int, n_cols: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:

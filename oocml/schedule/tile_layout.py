@@ -154,7 +154,7 @@ def epoch_elements(model: Model, problem: Problem) -> float:
 
 
 def _item_bytes(spec: StateSpec, kind: str) -> int:
-    """Bytes of one row or column of an array of that kind."""
-    if spec.kind != kind:
+    """Bytes of one row or column of an array of that kind; what belongs to entries is moved whatever the shape."""
+    if spec.kind != kind or "entries" in spec.dims:
         return 0
     return math.prod(d for d in spec.dims if isinstance(d, int)) * np.dtype(spec.dtype).itemsize

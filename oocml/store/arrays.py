@@ -25,6 +25,8 @@ MAX_STAMP = 2**62
 CHUNK_BYTES = 4 * 2**20
 """Large enough for the disk, and small beside a block: a chunk that is not full is padded in memory."""
 PAGE_BYTES = 4096
+CHUNKS_OF_TYPICAL = 4
+"""At least, of a block whose length is its own: the last one is half empty on average."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class StoredArray:
     block_shape: tuple[int, ...]
     """Shape of the largest block; smaller ones leave their last chunk padded."""
     dtype: str
+    typical: int | None = None
+    """Length of a usual block, where blocks differ so much in length that the largest is no measure of a chunk."""
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -44,6 +48,9 @@ class StoredArray:
             return ()
         row_bytes = max(1, math.prod(self.block_shape[1:]) * np.dtype(self.dtype).itemsize)
         rest = tuple(max(1, n) for n in self.block_shape[1:])
+        if self.typical is not None:
+            n_chunks = max(math.ceil(self.typical * row_bytes / CHUNK_BYTES), CHUNKS_OF_TYPICAL)
+            return (max(1, math.ceil(self.typical / n_chunks)), *rest)
         n_chunks = math.ceil(self.block_shape[0] * row_bytes / CHUNK_BYTES)
         if n_chunks <= 1:
             return (max(1, self.block_shape[0]), *rest)

@@ -35,6 +35,8 @@ from oocml.store.ledger import STAMPS_PER_DRIVER, Ledger, read_ledger, write_led
 SCHEMA = 1
 LEDGER = "ledger"
 LOCK = ".lock"
+TILE_NNZ = "tile_nnz"
+"""Of what a run holds of its data: the stored entries of each tile."""
 
 
 class RunStore:
@@ -94,6 +96,12 @@ class RunStore:
                 f"{copy} was changed since the run began; restore it, or train again with the new model"
             )
         return f"{copy}:{reference.rpartition(':')[2]}"
+
+    def hold(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Keep a small array with what the model may know of its data; what is held already stays."""
+        group = zarr.open_group(str(self.path / "problem"), mode="r+")
+        if name not in group:
+            group.create_array(name, data=values)
 
     def held_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the run keeps of its training data (feature statistics, labels)."""
