@@ -15,7 +15,10 @@ from oocml.cli.output import show_table
 from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
 
-FORMATS = ("libsvm", "xmc", "text", "npy", "npz", "mtx", "anndata", "ratings", "ratings-matrix")
+FORMATS = (
+    *("libsvm", "xmc", "text", "docword", "ldac", "csv", "npy", "npz", "mtx", "anndata"),
+    *("ratings", "ratings-matrix"),
+)
 TRANSFORMS = ("none", "binary", "log1p", "tfidf")
 SPEC_COLUMNS = ("name", "task", "rows", "test_rows", "cols", "classes", "nnz", "format", "needs")
 
@@ -108,7 +111,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--header",
     type=verb.NATURAL,
     metavar="N",
-    help="text, ratings*: lines to skip at the start of every file (ratings: found out by default).",
+    help="text, csv, ratings*: lines to skip at the start of every file (csv, ratings: found out by default).",
 )
 @click.option(
     "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
@@ -121,9 +124,16 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--hashing", type=verb.POSITIVE, metavar="N", help="text: hash words to N columns, a power of 2."
 )
 @click.option("--n-cols", type=verb.POSITIVE, metavar="N", help="Columns to make, if more than occur.")
-@click.option("--y", metavar="NAME", help="npy, npz: file of the labels; anndata: column of obs.")
+@click.option("--vocab", metavar="FILE", help="docword, ldac: a word a line; they name the columns.")
 @click.option(
-    "--sep", metavar="TEXT", help="ratings*: between fields; tab, space, or any other (default: found out)."
+    "--y",
+    metavar="NAME",
+    help="npy, npz: file of the labels; anndata: column of obs; csv: column, by name or number from 1.",
+)
+@click.option(
+    "--sep",
+    metavar="TEXT",
+    help="csv, ratings*: between fields; tab, space, or any other (default: found out).",
 )
 @click.option(
     "--columns",
@@ -138,7 +148,8 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--split",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="ratings*: draw this share of them for OUT.zarr; the others go to OUT-test.zarr.",
+    help="csv, docword, ldac, libsvm, npy: draw this share of the rows for OUT.zarr, ratings*: of the ratings; "
+    "the others go to OUT-test.zarr.",
 )
 @click.option("--layer", metavar="NAME", help="anndata: layer to read (default: X).")
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")

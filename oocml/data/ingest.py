@@ -26,6 +26,7 @@ import psutil
 from oocml.config import parse_size
 from oocml.data import transforms
 from oocml.data.dataset import Dataset
+from oocml.data.draw import Draw
 from oocml.data.ingest_job import Job
 from oocml.data.ingest_run import IngestRun, Limits, Progress
 from oocml.data.partial import Lock, check_target, claim, partial_of
@@ -57,6 +58,7 @@ def ingest(
     client: Any = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    draw: Draw | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Turn files into a dataset.
@@ -90,6 +92,8 @@ def ingest(
         Threads; default: one per CPU.
     client
         A Dask client to run on instead of threads.
+    draw
+        Which of the rows are wanted (default: all).
     options
         Of the format.
 
@@ -120,7 +124,7 @@ def ingest(
         seed = _check_gathering(format, train, kind, n_cols, keep_order, seed)
     check_target(out, overwrite=overwrite)
     lock = claim(work)
-    job = Job(format, options, work, max_bad, seed, keep_order, panel_bytes)
+    job = Job(format, options, work, max_bad, seed, keep_order, panel_bytes, draw)
     run = IngestRun(job, paths, train, kind, n_cols, limits, progress or _silent)
     try:
         _carry_out(run, out, overwrite, lock)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from oocml.data.draw import Draw
 from oocml.data.readers import BadLines
 from oocml.data.spill import SpillInfo
 from oocml.types import Float64Array, Int64Array
@@ -30,6 +31,8 @@ class Job:
     seed: int
     keep_order: bool
     panel_bytes: int
+    draw: Draw | None = None
+    """Rows that are wanted; None: all."""
 
     @property
     def stop_file(self) -> Path:

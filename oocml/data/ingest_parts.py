@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from oocml.data.deal import deal_keys
+from oocml.data.draw import drawn, index_range
 from oocml.data.gather import rows_of_entries
 from oocml.data.ingest_job import Job, PartRecord, check_going_on, save
 from oocml.data.readers import BadLines, EntryBatch, LabelLists, Part, RowBatch, TooManyBad, make_reader
@@ -58,6 +59,8 @@ def read_part(job: Job, part: Part, source: int) -> PartRecord:
                     entries.append(batch)
                     held_bytes += sum(values.nbytes for values in batch)
             elif len(batch.position):
+                if job.draw is not None:
+                    batch = drawn(job.draw, source, batch)
                 tally.add(batch)
                 held.append(batch)
                 keys.append(
@@ -88,7 +91,7 @@ class _PartTally:
 
     def add(self, batch: RowBatch) -> None:
         self.n_rows += len(batch.position)
-        lowest, highest = _index_range(batch)
+        lowest, highest = index_range(batch)
         if highest >= 0:
             self.lowest = lowest if self.lowest < 0 else min(self.lowest, lowest)
             self.highest = max(self.highest, highest)
@@ -130,16 +133,6 @@ class _PartTally:
             too_many_bad=too_many,
             spills=spills,
         )
-
-
-def _index_range(batch: RowBatch) -> tuple[int, int]:
-    if batch.index_range is not None:
-        return batch.index_range
-    if not isinstance(batch.X, Csr):
-        return 0, batch.X.shape[1] - 1
-    if not len(batch.X.indices):
-        return -1, -1
-    return int(batch.X.indices.min()), int(batch.X.indices.max())
 
 
 def _batch_bytes(batch: RowBatch) -> int:

@@ -99,7 +99,7 @@ class IngestRun:
                 job.keep_order,
                 job.panel_bytes,
             ],
-            "more": [self.transform, self.n_cols],
+            "more": [self.transform, self.n_cols, job.draw],
         }
 
     # -- stage 1 ----------------------------------------------------------------------------------------
@@ -285,6 +285,7 @@ class IngestRun:
             attrs={
                 **schema.attrs,
                 **gathered_attrs(schema.rows, self.like, buckets),
+                **({} if self.job.draw is None else {"split": self.job.draw._asdict()}),
                 "format": self.job.format,
                 "index_base": schema.index_base,
                 "source": source,

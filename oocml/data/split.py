@@ -1,7 +1,10 @@
-"""One reading of ratings as two datasets: a random part to train on and the rest to test on.
+"""One reading of files as two datasets: a random part to train on and the rest to test on.
 
-Which part a rating belongs to depends on its user, its item and the seed alone: not on the order of the lines, and
-two ratings of one place stay together. The test part is stored like the training part (`oocml.data.gather`).
+Ratings are drawn one by one. Which part one belongs to depends on its user, its item and the seed alone: not on the
+order of the lines, and two ratings of one place stay together. The test part is stored like the training part
+(`oocml.data.gather`).
+
+Of other formats whole rows are drawn (`oocml.data.draw`), and rows are numbered within their part.
 """
 
 from __future__ import annotations
@@ -13,10 +16,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from oocml.data.dataset import Dataset
+from oocml.data.draw import Draw
 from oocml.data.ingest import ingest
 from oocml.data.partial import check_target
 from oocml.data.source_files import source_bytes
 from oocml.errors import InputError, UsageError
+
+RATINGS = ("ratings", "ratings-matrix")
+ROWS = ("csv", "docword", "ldac", "libsvm", "npy")
+"""Formats whose columns do not depend on which rows are read."""
+TOLD = ("path", "n_rows", "nnz", "n_unseen_rows", "dropped_features")
 
 
 def split_path(out: str | os.PathLike[str]) -> str:
@@ -36,12 +45,12 @@ def ingest_split(
     like: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Turn ratings into two datasets, ``out`` and `split_path` of it. Repeated after a kill, it goes on.
+    """Turn files into two datasets, ``out`` and `split_path` of it. Repeated after a kill, it goes on.
 
     Parameters
     ----------
     split
-        The share of the ratings that goes to ``out``, between 0 and 1; each is drawn on its own.
+        The share of the ratings, or of the rows, that goes to ``out``, between 0 and 1; each is drawn on its own.
     seed
         Of the draw and of the deal.
     options
@@ -49,39 +58,47 @@ def ingest_split(
 
     Returns
     -------
-    What `oocml.data.ingest.ingest` returns for ``out``, and of the test part ``test_path``, ``test_nnz``,
-    ``test_n_unseen_rows`` and ``test_dropped_features``.
+    What `oocml.data.ingest.ingest` returns for ``out``, and of the test part ``test_path``, ``test_n_rows``,
+    ``test_nnz`` and ``test_dropped_features``, and where it has them ``test_n_unseen_rows``.
 
     Raises
     ------
     UsageError
-        A share that is none, a format other than ratings, or ``like``.
+        A share that is none, a format that can't be split, or ``like``.
     InputError
         As for `oocml.data.ingest.ingest`; neither dataset is left behind.
     """
-    if format not in ("ratings", "ratings-matrix") or like is not None:
-        raise UsageError(
-            "a split is of ratings, and of all of them" + (" (leave out --like)" if like is not None else "")
-        )
+    if format not in (*RATINGS, *ROWS):
+        raise UsageError(f"{format} can't be split; formats that can are {', '.join((*RATINGS, *ROWS))}")
+    if like is not None:
+        raise UsageError("a split is of all ratings or rows, and makes its own test set; leave out --like")
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     out, test = os.fspath(out), split_path(out)
-    drawn = {"fraction": float(split), "split_seed": seed, "seed": seed}
+    of_train, of_rest = (_share(format, share, float(split), seed) for share in ("train", "test"))
     check_target(test, overwrite=overwrite)
+    rest = {name: value for name, value in options.items() if name not in ("transform", "n_cols")}
     begun = not overwrite and _is_done(out, several, float(split), seed)
     if begun:
         info = {**Dataset.open(out).info(), "resumed_parts": 0}
     else:
-        info = ingest(format, several, out, share="train", overwrite=overwrite, **drawn, **options)
+        info = ingest(format, several, out, overwrite=overwrite, **of_train, **options)
     try:
-        of_test = ingest(
-            format, several, test, like=out, share="test", overwrite=overwrite, **drawn, **options
-        )
+        of_test = ingest(format, several, test, like=out, overwrite=overwrite, **of_rest, **rest)
     except InputError:
         if not begun:
             shutil.rmtree(out)
         raise
-    told = {f"test_{name}": of_test[name] for name in ("path", "nnz", "n_unseen_rows", "dropped_features")}
+    told = {f"test_{name}": of_test[name] for name in TOLD if name in of_test}
     return {**info, "seconds": info["seconds"] + of_test["seconds"], **told}
+
+
+def _share(format: str, share: str, fraction: float, seed: int) -> dict[str, Any]:
+    """What `ingest` needs to be told of one part."""
+    if format in RATINGS:
+        return {"share": share, "fraction": fraction, "split_seed": seed, "seed": seed}
+    if not 0 < fraction < 1:
+        raise UsageError(f"split={fraction:g} is no share between 0 and 1, such as 0.9")
+    return {"draw": Draw(share, fraction, seed), "seed": seed}
 
 
 def _is_done(out: str, sources: Sequence[str | os.PathLike[str]], fraction: float, seed: int) -> bool:
