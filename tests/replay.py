@@ -26,8 +26,8 @@ class Replay(Nomad):
     def take(self, worker: str) -> Dispatch | None:
         epoch, index = divmod(next(self.order), len(self._tasks))
         assert self._next[index] == epoch
-        assert self._is_legal(index, epoch)
-        return self._start(worker, index)
+        assert index in self.legal()
+        return self._start(self._number(worker), index)
 
 
 def recorded_orders(results: list[dict[str, Any]]) -> list[list[int]]:

@@ -8,10 +8,11 @@ order of their commits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from oocml.schedule.tasks import Block, Footprint, Task, prerequisites
 
@@ -20,6 +21,10 @@ AWAY = 1.5
 LEAD = 3
 """Epochs that a task may be ahead of the first unfinished one. Where there are hardly more blocks than tasks in flight,
 what ends frees the very blocks it had: without a limit the same tiles would be visited over and over."""
+
+
+NOBODY = -1
+NONE = np.zeros(0, np.int64)
 
 
 class Dispatch(NamedTuple):
@@ -66,26 +71,37 @@ class Nomad:
     ) -> None:
         self.n_epochs = n_epochs
         self._tasks, self._footprints = list(tasks), list(footprints)
-        self._before = prerequisites(tasks)
+        self._before = {index: np.array(sorted(some)) for index, some in prerequisites(tasks).items()}
+        self._after = _indices(_inverted(self._before))
+        self._unmet = np.zeros(len(tasks), np.int64)
+        """Per task: how many it waits for in the epoch that it is at."""
+        for index, before in self._before.items():
+            self._unmet[index] = len(before)
         self._per_column = Counter(task.cols for task in tasks)
-        self._tie = np.random.default_rng(seed).permutation(len(tasks)).tolist()
-        self._next = [0] * len(tasks)
+        self._tie = np.random.default_rng(seed).permutation(len(tasks))
+        self._next = np.zeros(len(tasks), np.int64)
         """Per task: the first epoch in which it was not committed."""
         self._committed = [0] * n_epochs
         self._first_unfinished = 0
-        self._started: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        self._columns = _numbered(task.cols for task in tasks)
+        self._started = np.zeros((n_epochs, len(self._per_column)), np.int64)
         """By epoch and columns: tasks handed out."""
         self._returned: dict[tuple[int, int], Task] = {}
         """Lost dispatches, by epoch and index, as they were handed out."""
-        self._n_returned: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        self._n_returned: Counter[tuple[int, int]] = Counter()
         self._in_flight: dict[int, Dispatch] = {}
-        self._reading: Counter[Block] = Counter()
-        self._writing: Counter[Block] = Counter()
-        self._homes = [task.cols[:1] if home == "col" else (task.rows or task.ahead)[:1] for task in tasks]
-        self._owner: dict[tuple[int, ...], str] = {}
-        self._last: dict[str, tuple[int, ...]] = {}
+        self._readers, self._writers = _users(footprints)
+        self._blocked = np.zeros(len(tasks), np.int64)
+        """Per task: conflicts with what is in flight, itself among them."""
+        self._homes = _numbered(
+            (task.cols if home == "col" else task.rows or task.ahead)[:1] for task in tasks
+        )
+        self._workers: dict[str, int] = {}
+        self._owner = np.full(self._homes.max(initial=-1) + 1, NOBODY)
+        """Per home: the worker that had it last."""
+        self._last: dict[int, int] = {}
         for epoch, index in sorted(done):
-            self._started[epoch, self._tasks[index].cols] += 1
+            self._started[epoch, self._columns[index]] += 1
             self._advance(epoch, index)
 
     @property
@@ -97,52 +113,58 @@ class Nomad:
 
     def take(self, worker: str) -> Dispatch | None:
         """The next dispatch for a worker with room, or None if none is legal now."""
-        best: tuple[tuple[float, ...], int] | None = None
+        number, legal = self._number(worker), self.legal()
+        if not len(legal):
+            return None
+        owner = self._owner[self._homes[legal]]
+        away = (owner != number) & (owner != NOBODY)
+        legal = _least(legal, self._next[legal] + AWAY * away)
+        legal = _least(legal, self._homes[legal] != self._last.get(number, NOBODY))
+        legal = _least(legal, self._started[self._next[legal], self._columns[legal]])
+        return self._start(number, int(_least(legal, self._tie[legal])[0]))
+
+    def legal(self) -> npt.NDArray[np.int64]:
+        """Tasks by index that conflict with none in flight and wait for none."""
         last = min(self.n_epochs - 1, self._first_unfinished + LEAD)
-        for index, task in enumerate(self._tasks):
-            epoch, block = self._next[index], self._homes[index]
-            if epoch > last or (best is not None and epoch > best[0][0]):
-                continue
-            key = (
-                epoch + AWAY * (self._owner.get(block, worker) != worker),
-                block != self._last.get(worker),
-                self._started[epoch, task.cols],
-                self._tie[index],
-            )
-            if (best is None or key < best[0]) and self._is_legal(index, epoch):
-                best = key, index
-        return None if best is None else self._start(worker, best[1])
+        legal = np.flatnonzero((self._blocked == 0) & (self._next <= last) & (self._unmet == 0))
+        if self._n_returned:
+            legal = legal[[self._may_go_before_lost_ones(index) for index in legal.tolist()]]
+        return legal
 
-    def _is_legal(self, index: int, epoch: int) -> bool:
-        if index in self._in_flight:
-            return False
-        columns = epoch, self._tasks[index].cols
-        if (epoch, index) not in self._returned and self._n_returned[columns]:
-            return False  # what was lost may have opened these columns, and goes before what may close them
-        if any(self._next[i] <= epoch for i in self._before.get(index, ())):
-            return False
-        reads, writes = self._footprints[index]
-        return not any(self._writing[block] for block in reads) and not any(
-            self._reading[block] or self._writing[block] for block in writes
-        )
+    def _number(self, worker: str) -> int:
+        return self._workers.setdefault(worker, len(self._workers))
 
-    def _start(self, worker: str, index: int) -> Dispatch:
-        epoch, task = self._next[index], self._tasks[index]
+    def _may_go_before_lost_ones(self, index: int) -> bool:
+        """What was lost may have opened its columns, and goes before what may close them."""
+        epoch = int(self._next[index])
+        return (epoch, index) in self._returned or not self._n_returned[epoch, int(self._columns[index])]
+
+    def _start(self, worker: int, index: int) -> Dispatch:
+        epoch, task, columns = int(self._next[index]), self._tasks[index], int(self._columns[index])
         returned = self._returned.pop((epoch, index), None)
         if returned is None:
-            started = self._started[epoch, task.cols]
-            self._started[epoch, task.cols] += 1
+            started = int(self._started[epoch, columns])
+            self._started[epoch, columns] += 1
             last = started + 1 == self._per_column[task.cols]
             returned = task._replace(opening=started == 0, closing=last)
         else:
-            self._n_returned[epoch, task.cols] -= 1
+            self._n_returned[epoch, columns] -= 1
+            self._n_returned = +self._n_returned
         dispatch = Dispatch(epoch, returned)
         self._in_flight[index] = dispatch
-        self._reading.update(self._footprints[index].reads)
-        self._writing.update(self._footprints[index].writes)
-        self._last[worker] = self._homes[index]
+        self._block(index, 1)
+        self._last[worker] = int(self._homes[index])
         self._owner[self._homes[index]] = worker
         return dispatch
+
+    def _block(self, index: int, by: int) -> None:
+        """Count what a task in flight keeps from running, or no longer does."""
+        reads, writes = self._footprints[index]
+        self._blocked[index] += by
+        for block in writes:
+            self._blocked[self._readers[block]] += by
+        for block in reads:
+            self._blocked[self._writers.get(block, NONE)] += by
 
     def commit(self, dispatch: Dispatch) -> None:
         """A dispatch was committed."""
@@ -153,16 +175,54 @@ class Nomad:
         """A dispatch was lost with its worker: its task is handed out again."""
         self._land(dispatch)
         self._returned[dispatch.epoch, dispatch.task.index] = dispatch.task
-        self._n_returned[dispatch.epoch, dispatch.task.cols] += 1
+        self._n_returned[dispatch.epoch, int(self._columns[dispatch.task.index])] += 1
 
     def _land(self, dispatch: Dispatch) -> None:
         index = dispatch.task.index
         del self._in_flight[index]
-        self._reading -= Counter(self._footprints[index].reads)
-        self._writing -= Counter(self._footprints[index].writes)
+        self._block(index, -1)
 
     def _advance(self, epoch: int, index: int) -> None:
         self._next[index] = epoch + 1
+        after = self._after.get(index, NONE)
+        self._unmet[after[self._next[after] == epoch]] -= 1
+        self._unmet[index] = np.count_nonzero(self._next[self._before.get(index, NONE)] <= epoch + 1)
         self._committed[epoch] += 1
         while self._first_unfinished < self.n_epochs and self.epoch_is_done(self._first_unfinished):
             self._first_unfinished += 1
+
+
+def _numbered(keys: Iterable[Hashable]) -> npt.NDArray[np.int64]:
+    """Numbers in place of keys, from 0 in the order of their first occurrence."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _indices(lists: Mapping[Any, list[int]]) -> dict[Any, npt.NDArray[np.int64]]:
+    return {key: np.array(indices, np.int64) for key, indices in lists.items()}
+
+
+def _users(footprints: Sequence[Footprint]) -> tuple[dict[Block, npt.NDArray[np.int64]], ...]:
+    """Tasks that read or write each block, and those that write it."""
+    readers: dict[Block, list[int]] = {}
+    writers: dict[Block, list[int]] = {}
+    for index, (reads, writes) in enumerate(footprints):
+        for block in reads | writes:
+            readers.setdefault(block, []).append(index)
+        for block in writes:
+            writers.setdefault(block, []).append(index)
+    return _indices(readers), _indices(writers)
+
+
+def _inverted(lists: Mapping[int, npt.NDArray[np.int64]]) -> dict[int, list[int]]:
+    inverse: dict[int, list[int]] = {}
+    for key, indices in lists.items():
+        for index in indices.tolist():
+            inverse.setdefault(index, []).append(key)
+    return inverse
+
+
+def _least(indices: npt.NDArray[np.int64], keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Those of the indices whose key is the smallest."""
+    least: npt.NDArray[np.int64] = indices[keys == keys.min()]
+    return least
