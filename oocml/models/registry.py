@@ -18,6 +18,7 @@ BUILTIN = {
     "mf": "oocml.models.mf:MF",
     "fm": "oocml.models.fm:FM",
     "poly": "oocml.models.poly:Poly",
+    "gmm": "oocml.models.gmm:GMM",
 }
 _loading = threading.RLock()
 """Held while a file is loaded: no thread sees half of a module."""

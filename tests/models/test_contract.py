@@ -67,6 +67,10 @@ CASES = {
     "fm two passes": Case("fm", numbers, {"n_factors": 3, "solver": "dsfacto", "tour": "two_pass"}),
     "poly labels": Case("poly", classes(2)),
     "poly numbers": Case("poly", numbers),
+    "gmm": Case("gmm", numbers, {"n_components": 4, "batch_rows": 8}),
+    "gmm full": Case("gmm", numbers, {"n_components": 3, "covariance": "full", "init": "k-means++"}),
+    "gmm svi": Case("gmm", numbers, {"n_components": 4, "inference": "svi", "batch_rows": 16}),
+    "gmm vi": Case("gmm", numbers, {"n_components": 4, "inference": "vi"}),
     "robust": Case(ROBUST, classes(4)),
 }
 
@@ -145,7 +149,8 @@ def test_state_is_declared_and_begins_the_same_however_it_is_cut(case):
     assert len({spec.name for spec in specs}) == len(specs)
     for spec in specs:
         axis = {"row": "rows", "col": "cols"}.get(spec.kind)
-        assert spec.kind not in ("row", "cell") or spec.dims[0] == "rows"
+        first = {"row": ("rows", "batches"), "cell": ("rows", "entries")}.get(spec.kind)
+        assert first is None or spec.dims[0] in first
         assert not spec.merge or spec.kind == "shared"
         for key, block in run.state.items():
             if key[0] == spec.name:

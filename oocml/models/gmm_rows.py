@@ -1,0 +1,94 @@
+"""Rows on their way through a mixture, a few at a time: made dense and standardised, scored, added to statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from oocml.kernels.gmm import gmm_fill
+from oocml.models.gmm_posterior import Prior
+from oocml.models.protocol import Array, Problem, Visit
+from oocml.types import Csr, Float64Array, Int64Array
+
+WORK_BYTES = 2**20
+"""Of each of the two work arrays: rows x components and rows x numbers of a row."""
+
+
+class Rows(NamedTuple):
+    """A panel as the kernels read it."""
+
+    X: Csr
+    row_ids: Int64Array
+
+
+class Frame(NamedTuple):
+    """What makes features standardised."""
+
+    center: Float64Array
+    """Shape (n_features,): their means."""
+    inverse_sd: Float64Array
+    """One over their standard deviations; 1 where a feature never changes."""
+
+    @property
+    def log_density(self) -> float:
+        """What log densities of rows have beside those of standardised rows."""
+        return float(np.log(self.inverse_sd).sum())
+
+
+def frame(moments: Float64Array, n_rows: int) -> Frame:
+    """From the sums of x and x^2 by feature, shape (2, n_features)."""
+    mean, square = moments / max(1, n_rows)
+    variance = square - mean**2
+    changes = variance > 1e-12 * square
+    return Frame(mean, np.divide(1, np.sqrt(variance, where=changes, out=np.ones_like(mean))))
+
+
+class Work:
+    """Work arrays of a visit, and the products made in them.
+
+    Single precision is enough for diagonal covariances: all terms are sums of squares. Full ones cancel.
+    """
+
+    def __init__(self, prior: Prior, here: Frame, n_components: int) -> None:
+        self.full, self.frame = prior.full, here
+        self.dtype = np.dtype(np.float64 if prior.full else np.float32)
+        widest = max(n_components, prior.width) * self.dtype.itemsize
+        self.step = max(16, WORK_BYTES // widest)
+        self.scores = np.empty((self.step, n_components), self.dtype)
+        self.phi = np.empty((self.step, prior.width), self.dtype)
+        self.sums = np.empty((n_components, prior.width), self.dtype)
+
+    def chunks(self, X: Csr, rows: slice) -> Iterator[tuple[slice, Array]]:
+        """Some of the rows at a time: which, and their numbers, shape (rows, width)."""
+        for lo in range(rows.start, rows.stop, self.step):
+            hi = min(lo + self.step, rows.stop)
+            gmm_fill(X, lo, hi, *self.frame, self.full, self.phi)
+            yield slice(lo, hi), self.phi[: hi - lo]
+
+    def product(self, phi: Array, coefficients: Array) -> Array:
+        """Shape (rows, components): scores of rows, for coefficients of shape (components, width)."""
+        return np.matmul(phi, coefficients.T, out=self.scores[: len(phi), : len(coefficients)])
+
+    def add(self, total: Float64Array, Z: Array, phi: Array) -> None:
+        """Add the statistics of rows with weights ``Z`` (rows, components) to ``total`` (components, width)."""
+        total += np.matmul(Z.T, phi, out=self.sums[: Z.shape[1]])
+
+
+def prior_of(v: Visit) -> Prior:
+    return Prior.of_array(v.constants["prior"])
+
+
+def fits_shared(problem: Problem) -> bool:
+    """Whether the statistics of all components may be one shared array."""
+    return statistics_bytes(problem) <= MOST_SHARED_BYTES
+
+
+def statistics_bytes(problem: Problem) -> int:
+    prior = Prior.of(problem)
+    return 8 * prior.n_components * prior.width
+
+
+MOST_SHARED_BYTES = 32 * 2**20
+"""Of an array that every task has copies of."""
