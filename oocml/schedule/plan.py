@@ -6,13 +6,14 @@ The layout is a function of data, model, settings and task memory. Workers chang
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import PanelSizes, Sizes, panels_bytes, pass_cost, preparing_bytes
-from oocml.schedule.layout import Layout
+from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost, preparing_bytes
+from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
 from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements
@@ -37,6 +38,8 @@ PREPARED_SHARE = 1.15
 
 KEPT_BYTES = 16
 """What the run of a model of tiles keeps of each feature of the data."""
+KEPT_ENTRY_BYTES, KEPT_ROW_BYTES = 4, 16
+"""What the run of a model with rows of its own keeps of each entry and row of the data."""
 KINDS = ("row", "col", "cell", "shared")
 
 
@@ -65,11 +68,13 @@ class Plan:
     """All state arrays, one stamp each."""
     data_bytes: int
     disk_bytes: int
-    """What the run may take on disk at its peak: all state at two stamps."""
+    """What the run may take on disk at its peak, with a checkpoint and blocks that are being replaced."""
     seconds_per_epoch: float
     """A cautious guess: kernels at 1.5 G updates/s per core, the store at 1 GB/s, whichever takes longer."""
     residency: Residency
     """What stays in memory from task to task."""
+    tiles_bytes: int = 0
+    """What the data takes once more, cut into tiles, beside the dataset; 0 for models of panels."""
     disk_free_bytes: int | None = None
     """Free where the plan was made, if someone looked."""
 
@@ -128,46 +133,27 @@ def make_plan(
     task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = largest_task(model, problem, layout)
-    driver, worker = process_bytes(model, problem, panels)
-    base, per_worker = (
-        (driver, worker) if workers else (ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES)
-    )
+    base, need = _needed(model, problem, panels, layout, largest, workers)
     n = max(workers, 1)
-    at_once = TASKS_AT_ONCE if workers else 1
-    working = at_once * largest
-    if model.tiles:
-        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, n, at_once))
-    need = working + per_worker
     if base + n * need > memory:
         raise DoesNotFit(
-            f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)}: "
-            f"{at_once} x {_mib(working / at_once)} blocks, {_mib(per_worker)} process) "
-            f"but --memory is {_mib(memory)}; raise --memory, "
+            f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)} for "
+            f"blocks, panels and process) but --memory is {_mib(memory)}; raise --memory, "
             f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
         )
-    spare = (memory - base) // n - need
     fixed = _never_written(model, problem)
-    stored = [name for name in sizes.specs if name not in fixed]
-    data_bytes, model_bytes = int(panels.bytes.sum()), sum(map(sizes.stored_bytes, stored))
-    prepared = int(data_bytes * PREPARED_SHARE)
-    if model.tiles:
-        data_bytes, prepared = sizes.data_bytes(), sizes.prepared_bytes()
+    data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
+    model_bytes = sum(sizes.stored_bytes(name) for name in sizes.specs if name not in fixed)
     epoch = [pass_cost(pass_, sizes, fixed) for pass_ in model.epoch_passes(problem)]
-    if model.tiles:  # state is read once a task, a tile once an epoch
+    spare = (memory - base) // n - need
+    if model.tiles:
         ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
-        residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), n, ahead)
-        panel_cache = min(int((spare - residency.cache_bytes) * CACHE_SHARE), prepared)
-        if panel_cache == prepared:
-            residency = residency._replace(kinds=(*residency.kinds, "labels"))
+        panel_cache, residency = _tile_caches(epoch, sizes, spare, n, ahead)
     else:
-        panel_cache = min(int(spare * CACHE_SHARE), prepared)
-        block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
-        residency = Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
-    block_cache = residency.cache_bytes
+        panel_cache, residency = _panel_caches(data_bytes, model_bytes, spare)
+    cached = (n if model.tiles else 1) * panel_cache
     read_bytes = sum(
-        cost.data_scans * max(0, data_bytes - (n if model.tiles else 1) * panel_cache)
-        + residency.read_bytes(cost)
-        for cost in epoch
+        cost.data_scans * max(0, data_bytes - cached) + residency.read_bytes(cost) for cost in epoch
     )
     write_bytes = sum(cost.write_bytes for cost in epoch)
     moved_bytes = read_bytes + write_bytes
@@ -178,9 +164,9 @@ def make_plan(
         task_memory=task_memory,
         task_bytes=largest,
         panel_cache_bytes=panel_cache,
-        block_cache_bytes=block_cache,
-        bytes_per_worker=need + panel_cache + block_cache,
-        bytes_total=base + n * (need + panel_cache + block_cache),
+        block_cache_bytes=residency.cache_bytes,
+        bytes_per_worker=need + panel_cache + residency.cache_bytes,
+        bytes_total=base + n * (need + panel_cache + residency.cache_bytes),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
         seconds_per_epoch=max(_updates(model, problem) / UPDATES_PER_S / n, moved_bytes / DISK_BYTES_PER_S),
         residency=residency,
@@ -188,8 +174,58 @@ def make_plan(
         write_bytes_per_epoch=write_bytes,
         model_bytes=model_bytes,
         data_bytes=data_bytes,
-        disk_bytes=2 * model_bytes + (KEPT_BYTES * problem.n_features if model.tiles else 0),
+        disk_bytes=_disk_bytes(sizes, fixed, n * TASKS_AT_ONCE),
+        tiles_bytes=data_bytes if model.tiles else 0,
     )
+
+
+def _needed(
+    model: Model, problem: Problem, panels: PanelSizes, layout: Layout, largest: int, workers: int
+) -> tuple[int, int]:
+    """Memory of the driver's side, and of each worker with its tasks but without caches."""
+    driver, worker = process_bytes(model, problem, panels)
+    if not workers:
+        driver, worker = ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES
+    at_once = TASKS_AT_ONCE if workers else 1
+    working = at_once * largest
+    if model.tiles:
+        n = max(workers, 1)
+        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, n, at_once))
+    return driver, worker + working
+
+
+def _tile_caches(
+    epoch: Sequence[PassCost], sizes: Sizes, spare: int, workers: int, ahead: bool
+) -> tuple[int, Residency]:
+    """What each worker keeps of tiles, and of state: state is read once a task, a tile once an epoch."""
+    prepared = sizes.prepared_bytes()
+    residency = choose_residency(epoch, sizes, int(spare * CACHE_SHARE), workers, ahead)
+    panel_cache = min(int((spare - residency.cache_bytes) * CACHE_SHARE), prepared)
+    if panel_cache == prepared:
+        residency = residency._replace(kinds=(*residency.kinds, "labels"))
+    return panel_cache, residency
+
+
+def _panel_caches(data_bytes: int, model_bytes: int, spare: int) -> tuple[int, Residency]:
+    """What each worker keeps of panels, and of state where all of it fits."""
+    panel_cache = min(int(spare * CACHE_SHARE), int(data_bytes * PREPARED_SHARE))
+    block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
+    return panel_cache, Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
+
+
+def _disk_bytes(sizes: Sizes, fixed: frozenset[str], n_tasks: int) -> int:
+    """What a run takes at its peak: what is exported also as a checkpoint, all else once, and twice where tasks are."""
+    problem, total = sizes.problem, 0
+    for name, spec in sizes.specs.items():
+        if name not in fixed:
+            stored = sizes.stored_bytes(name)
+            block = math.ceil(stored / max(1, n_blocks(spec, sizes.layout)))
+            total += stored + (stored if spec.export else min(stored, n_tasks * block))
+    if sizes.tiles:
+        total += KEPT_BYTES * problem.n_features
+        if any(spec.export and spec.kind == "row" for spec in sizes.specs.values()):
+            total += KEPT_ENTRY_BYTES * problem.nnz + KEPT_ROW_BYTES * problem.n_rows
+    return total
 
 
 def _never_written(model: Model, problem: Problem) -> frozenset[str]:
