@@ -61,13 +61,14 @@ def fetch(name: str, to: str | None) -> dict[str, Any]:
 @click.option("--cols", type=verb.POSITIVE, metavar="N", help="Features (default: the spec's).")
 @click.option(
     "--task",
-    type=click.Choice(["classification", "regression", "binary", "factors"]),
-    help="What to plant: classes, targets of a factorization machine, ratings (default: the spec's task).",
+    type=click.Choice(["classification", "regression", "binary", "factors", "topics", "clusters"]),
+    help="What to plant: classes, targets of a factorization machine, ratings, topics of documents, clusters of "
+    "dense rows (default: the spec's task).",
 )
 @click.option(
     "--classes",
     type=verb.POSITIVE,
-    help="Classes (default: the spec's) or factors (default: 8) to plant.",
+    help="Classes (default: the spec's), topics (64), clusters (16) or factors (8) to plant.",
 )
 @click.option(
     "--nnz-per-row",

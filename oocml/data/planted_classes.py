@@ -13,6 +13,7 @@ No method costs O(columns) per row: popularity is sampled by its inverse distrib
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd
 from typing import NamedTuple
 
@@ -76,6 +77,23 @@ class Recipe(NamedTuple):
     """Whether values are the counts themselves."""
 
 
+class Seeds(NamedTuple):
+    """What follows from seed and split: see `Recipe`."""
+
+    stream: np.uint64
+    structure: np.uint64
+    multiplier: np.uint64
+    offset: np.uint64
+
+
+def split_seeds(seed: int, split: str, cols: int) -> Seeds:
+    """Streams of random bits, and where the features of each rank are."""
+    streams = np.random.SeedSequence([seed, 0 if split == "train" else 1]).generate_state(1, np.uint64)
+    structure, scatter, shift = np.random.SeedSequence(seed).generate_state(3, np.uint64)
+    multiplier = np.uint64(_coprime(int(scatter) % cols, cols))
+    return Seeds(streams[0], structure, multiplier, np.uint64(int(shift) % cols))
+
+
 def make_recipe(
     shape: tuple[int, int, int],
     nnz_per_row: float,
@@ -89,25 +107,24 @@ def make_recipe(
 ) -> Recipe:
     """Work out the recipe for (rows, columns, classes), including how many tokens make ``nnz_per_row``."""
     rows, cols, classes = shape
-    streams = np.random.SeedSequence([seed, 0 if split == "train" else 1]).generate_state(1, np.uint64)
-    structure, scatter, shift = np.random.SeedSequence(seed).generate_state(3, np.uint64)
+    seeds = split_seeds(seed, split, cols)
     per_class = min(cols, max(32, min(256, 4 * cols // classes)))
     visits = nnz_per_row >= VISIT_DENSITY * cols
     recipe = Recipe(
         n_rows=rows,
         n_cols=cols,
         keep_first=split == "train",
-        stream=streams[0],
-        structure=structure,
+        stream=seeds.stream,
+        structure=seeds.structure,
         class_cdf=class_shares(classes, rows if split == "train" else None),
-        class_ids=np.random.default_rng(structure).permutation(classes),
+        class_ids=np.random.default_rng(seeds.structure).permutation(classes),
         ranks=popularity_quantiles(cols, CELLS, exponent),
         preferences=popularity_quantiles(per_class, PREFERENCES, 0.8),
         signal=signal,
-        multiplier=np.uint64(_coprime(int(scatter) % cols, cols)),
-        offset=np.uint64(int(shift) % cols),
+        multiplier=seeds.multiplier,
+        offset=seeds.offset,
         tokens=float(nnz_per_row),
-        lengths=_length_quantiles(),
+        lengths=length_quantiles(),
         stored=_stored_probability(cols, nnz_per_row, exponent) if visits else np.zeros(0),
         normalise=normalise,
         counts=counts,
@@ -154,7 +171,8 @@ def popularity_quantiles(n: int, cells: int, exponent: float) -> Float64Array:
     return np.asarray((lo**power + u * (hi**power - lo**power)) ** (1 / power) - OFFSET)
 
 
-def _length_quantiles() -> Float64Array:
+def length_quantiles() -> Float64Array:
+    """Shape (LENGTHS,): lengths of rows at evenly spaced quantiles, of mean 1."""
     u = (np.arange(LENGTHS) + 0.5) / LENGTHS
     lengths = np.minimum(np.exp(LENGTH_SIGMA * ndtri(u)), 5.0)
     return np.asarray(lengths / lengths.mean())
@@ -175,18 +193,23 @@ def _stored_probability(cols: int, nnz_per_row: float, exponent: float) -> Float
 def _calibrated(recipe: Recipe, nnz_per_row: float) -> Recipe:
     """Find how many tokens leave ``nnz_per_row`` distinct features, by trial on pilot rows."""
     pilot = recipe._replace(n_rows=max(200, min(4000, int(400_000 / nnz_per_row))))
+
+    def mean_nnz(tokens: float) -> float:
+        X, _ = make_rows(pilot._replace(tokens=tokens), 0, pilot.n_rows)
+        return float(X.indptr[-1]) / pilot.n_rows
+
+    return recipe._replace(tokens=find_tokens(mean_nnz, nnz_per_row))
+
+
+def find_tokens(mean_nnz: Callable[[float], float], nnz_per_row: float) -> float:
+    """The mean number of tokens with which rows have ``nnz_per_row`` distinct features on average."""
     lo, hi = nnz_per_row / 2, nnz_per_row * 2
-    while _mean_nnz(pilot._replace(tokens=hi)) < nnz_per_row and hi < 64 * nnz_per_row:
+    while mean_nnz(hi) < nnz_per_row and hi < 64 * nnz_per_row:
         lo, hi = hi, hi * 2
     for _ in range(8):
         tokens = (lo + hi) / 2
-        lo, hi = (tokens, hi) if _mean_nnz(pilot._replace(tokens=tokens)) < nnz_per_row else (lo, tokens)
-    return recipe._replace(tokens=(lo + hi) / 2)
-
-
-def _mean_nnz(pilot: Recipe) -> float:
-    X, _ = make_rows(pilot, 0, pilot.n_rows)
-    return float(X.indptr[-1]) / pilot.n_rows
+        lo, hi = (tokens, hi) if mean_nnz(tokens) < nnz_per_row else (lo, tokens)
+    return (lo + hi) / 2
 
 
 def _coprime(start: int, n: int) -> int:

@@ -19,10 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from oocml.data import planted_classes, planted_factors
+from oocml.data import planted_classes, planted_clusters, planted_factors, planted_topics
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import stored_bytes
 from oocml.data.feature_stats import COLUMNS_IN_MEMORY
+from oocml.data.planted_clusters import PlantedClusters
+from oocml.data.planted_topics import PlantedTopics
 from oocml.data.specs import Spec, load_spec
 from oocml.data.writer import DatasetWriter
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -44,7 +46,7 @@ class Shape:
     rows: int
     cols: int
     classes: int
-    """Of classification; else the number of factors that are planted."""
+    """Classes, topics, clusters, or factors that are planted."""
     nnz_per_row: float
     dense: bool
     """Stored as a plain array."""
@@ -96,8 +98,8 @@ def synth(
     task
         What to plant instead of the spec's task, a key of `PLANTERS`.
     rows, cols, classes, nnz_per_row
-        Override the spec's shape. ``nnz_per_row`` is the mean number of stored entries. Where ``task`` is not
-        classification, ``classes`` is the number of factors (default 8).
+        Override the spec's shape. ``nnz_per_row`` is the mean number of stored entries (rows of clusters are
+        dense). ``classes`` is the number of what is planted: topics (default 64), clusters (16), or factors (8).
     seed
         Equal seeds and shapes give equal bytes.
     split
@@ -182,8 +184,17 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "class
     """
     of_split = "train" if task == "factors" else split  # both splits have the same users
     n_rows = spec.splits[of_split].rows if of_split in spec.splits else None
-    classes = spec.classes if task == "classification" else planted_factors.RANK
+    planted = {
+        "classification": spec.classes,
+        "topics": planted_topics.TOPICS,
+        "clusters": planted_clusters.CLUSTERS,
+    }
+    classes = planted.get(task, planted_factors.RANK)
     stated = {"rows": n_rows, "cols": spec.cols, "classes": classes, "nnz_per_row": spec.nnz_per_row}
+    if task == "clusters":
+        if given["nnz_per_row"] is not None:
+            raise UsageError("rows of clusters are dense; leave out --nnz-per-row")
+        stated["nnz_per_row"] = spec.cols if given["cols"] is None else given["cols"]
     shape: dict[str, Any] = {key: stated[key] if value is None else value for key, value in given.items()}
     for key, value in shape.items():
         option = f"--{key.replace('_', '-')}"
@@ -195,7 +206,7 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "class
         if shape[key] > most:
             raise UsageError(f"--{key} is {shape[key]}; at most {most} are possible")
     cols, entries = int(shape["cols"]), float(shape["nnz_per_row"])
-    most = cols * (1 - planted_factors.TEST_SHARE) if task == "factors" else float(cols)
+    most = cols * {"factors": 1 - planted_factors.TEST_SHARE, "topics": 0.5}.get(task, 1.0)
     if entries > most:
         if given["nnz_per_row"] is not None:
             raise UsageError(
@@ -210,9 +221,9 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "class
         cols=cols,
         classes=int(shape["classes"]),
         nnz_per_row=entries,
-        dense=entries == cols and task != "factors",
-        values=values,
-        normalise=bool(spec.synth.get("normalise", True)),
+        dense=task == "clusters" or (entries == cols and task not in ("factors", "topics")),
+        values="counts" if task == "topics" else values,
+        normalise=task not in ("topics", "clusters") and bool(spec.synth.get("normalise", True)),
         exponent=float(spec.synth.get("exponent", planted_classes.EXPONENT)),
     )
 
@@ -293,8 +304,10 @@ PLANTERS: dict[str, Callable[[Shape, int, str], Planter]] = {
     "regression": functools.partial(PlantedTargets, binary=False),
     "binary": functools.partial(PlantedTargets, binary=True),
     "factors": PlantedRatings,
+    "topics": PlantedTopics,
+    "clusters": PlantedClusters,
 }
-"""What is planted for each task: classes, real or binary targets of a factorization machine, ratings."""
+"""What is planted for each task: classes, targets of a factorization machine, ratings, documents, dense clusters."""
 
 
 def _write_panels(

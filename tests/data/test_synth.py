@@ -297,7 +297,7 @@ def test_existing_dataset_stays_unless_told(tmp_path: Path):
     make(tmp_path, seed=5, overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["nytimes", "toy", "td2004"])
+@pytest.mark.parametrize("name", ["gowalla", "td2004"])
 def test_task_with_nothing_to_plant_yet_is_refused(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match=f"no stand-in for {load_spec(name).task} yet"):
         synth(name, tmp_path / "s.zarr")
