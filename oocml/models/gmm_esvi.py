@@ -1,4 +1,4 @@
-"""Mixtures whose components are all visited at once: extreme stochastic variational inference, and Hoffman's.
+"""Mixtures by extreme stochastic variational inference, all components at once and no z kept.
 
 Every row's responsibilities are drawn anew from the posterior as it stands, and the statistics of the row's batch take
 the place of those that the batch had before: T <- T + new - old. The posterior follows T before the next batch. What is
@@ -9,25 +9,26 @@ et al., *Extreme stochastic variational inference*, AISTATS 2019, with all compo
     sum over batches of H  +  log evidence of T
 
 and doesn't fall by any visit. Both terms come free, so the running objective is exact.
-
-Stochastic variational inference (Hoffman et al., JMLR 2013) moves T towards N / |batch| times the statistics of each
-batch instead, by (t + delay)^-forgetting at the t-th batch, and keeps nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from oocml.kernels.gmm import gmm_responsibilities
+from oocml.models import gmm_start
 from oocml.models.gmm_posterior import Prior, expected, posterior
 from oocml.models.gmm_rows import Work, frame, prior_of
 from oocml.models.gmm_start import made_up
-from oocml.models.protocol import Array, Pass, Problem, StateSpec, Visit
+from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit
 from oocml.types import Csr, Float64Array
+
+SUM_EVERY = 10
+"""Epochs after which statistics are summed anew."""
 
 
 class Batch(NamedTuple):
@@ -58,18 +59,43 @@ def batches(n_rows: int, batch_rows: int) -> list[slice]:
     return [slice(lo, hi) for lo, hi in pairwise(bounds)]
 
 
-def state(problem: Problem) -> tuple[StateSpec, ...]:
-    prior, batch_rows = Prior.of(problem), int(problem.settings["batch_rows"])
+def stats_spec(problem: Problem) -> StateSpec:
+    prior = Prior.of(problem)
     shape = (prior.n_components, prior.width)
-    specs = [StateSpec("stats", "shared", shape, "float64", "statistics of components", merge=True)]
-    if problem.settings["inference"] == "svi":
-        specs.append(StateSpec("n_steps", "shared", (1,), "float64", "batches so far", merge=True))
-    else:
-        doc = "each batch's share of the statistics"
-        specs.append(
-            StateSpec("batch_stats", "row", ("batches", *shape), "float64", doc, batch_rows=batch_rows)
-        )
-    return tuple(specs)
+    return StateSpec("stats", "shared", shape, "float64", "statistics of components", merge=True)
+
+
+def state(problem: Problem) -> tuple[StateSpec, ...]:
+    stats, doc = stats_spec(problem), "each batch's share of the statistics"
+    batch_rows = int(problem.settings["batch_rows"])
+    shape = ("batches", *stats.dims)
+    return stats, StateSpec("batch_stats", "row", shape, "float64", doc, batch_rows=batch_rows)
+
+
+def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
+    return (visit_pass(problem, first=False),)
+
+
+def other_passes(problem: Problem) -> tuple[Pass, ...]:
+    return *gmm_start.passes(problem), visit_pass(problem, first=True), sum_pass(), measure_pass()
+
+
+start = gmm_start.start
+
+
+def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
+    """Returns the entropy of z."""
+    found = yield visit_pass(problem, first=number == 1)
+    if number % SUM_EVERY == 0:
+        yield sum_pass()
+    return found  # type: ignore[no-any-return]
+
+
+def measured(problem: Problem) -> Generator[Any, Any, Parts]:
+    """Returns the rows' log-sum-exps with the parameters as they stand."""
+    del problem
+    found = yield measure_pass()
+    return found  # type: ignore[no-any-return]
 
 
 def visit_pass(problem: Problem, first: bool) -> Pass:
@@ -119,15 +145,6 @@ def coefficients(T: Float64Array, prior: Prior, work: Work) -> Array:
     return expected(posterior(T, prior), prior).astype(work.dtype)
 
 
-def begin_pass() -> Pass:
-    return Pass("begin", "once", "begin", reads=("start_means",), writes=("stats",))
-
-
-def begin(v: Visit) -> Mapping[str, Any]:
-    """The statistics of the made-up start."""
-    return {"stats": made_up(v.shared["start_means"], prior_of(v))} if v.cols.lo == 0 else {}
-
-
 def sum_pass() -> Pass:
     return Pass("sum", "rows", "sum", reads=("batch_stats",), writes=("stats",))
 
@@ -135,37 +152,6 @@ def sum_pass() -> Pass:
 def sum_batches(v: Visit) -> Mapping[str, Any]:
     """The statistics as the sum of their shares, so that rounding doesn't add up over the epochs."""
     return {"stats": v.row["batch_stats"].sum(axis=0)}
-
-
-def svi_pass(problem: Problem) -> Pass:
-    """An epoch of stochastic steps: every step needs the one before, so tasks take turns."""
-    names = ("batch_rows", "delay", "forgetting")
-    params = {name: problem.settings[name] for name in names}
-    return Pass(
-        "svi",
-        "rows",
-        "svi",
-        reads=("moments", "stats", "n_steps"),
-        writes=("stats", "n_steps"),
-        data=True,
-        params=params,
-        at_once=1,
-    )
-
-
-def svi(v: Visit) -> Mapping[str, Any]:
-    prior = prior_of(v)
-    T, work = v.shared["stats"], work_of(v, prior.n_components)
-    before = T.copy()
-    lse, steps = 0.0, batches(v.n_rows, int(v.params["batch_rows"]))
-    for rows in steps:
-        found = visit_batch(v.data.X, rows, coefficients(T, prior, work), work)
-        rate = (v.shared["n_steps"][0] + v.params["delay"]) ** -v.params["forgetting"]
-        v.shared["n_steps"][0] += 1
-        T *= 1 - rate
-        T += rate * prior.n_rows / (rows.stop - rows.start) * found.statistics
-        lse += found.lse
-    return {"stats": T - before, "n_steps": np.array([len(steps)]), "lse": lse}
 
 
 def measure_pass() -> Pass:

@@ -64,6 +64,12 @@ def check(problem: Problem) -> None:
     require_above_zero(settings, "forgetting", 1, "0.5 to 1 is usual")
     if settings["delay"] < 1:
         raise UsageError(f"delay is {settings['delay']!r} but the first step would overshoot; use 1 or more")
+    if (settings["store_z"] or settings["top_k"]) and settings["inference"] in ("vi", "svi"):
+        raise UsageError(f"inference={settings['inference']} keeps no z; leave out store_z and top_k")
+    if settings["top_k"] and (settings["inference"] == "subset" or not settings["store_z"]):
+        raise UsageError(
+            "top_k is for the z that inference=esvi stores with store_z=true; set that, or leave out top_k"
+        )
     if settings["inference"] != "vi" and not fits_shared(problem):
         raise UsageError(
             f"the statistics of {settings['n_components']} components take {statistics_bytes(problem) / MIB:.0f} MiB, "

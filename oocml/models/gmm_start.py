@@ -6,7 +6,7 @@ components had shared the volume. The first epoch scores every row with these ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,17 @@ def shared_state(problem: Problem) -> tuple[StateSpec, ...]:
 def moments_spec(problem: Problem) -> StateSpec:
     doc = "sums of x and of x^2"
     return StateSpec("moments", "shared", (2, problem.n_features), "float64", doc, export=True, merge=True)
+
+
+def passes(problem: Problem) -> tuple[Pass, ...]:
+    return draw_pass(problem), choose_pass(problem)
+
+
+def start(problem: Problem) -> Generator[Any, Any, float]:
+    """Choose means; returns what log densities have for the units of the data."""
+    yield draw_pass(problem)
+    chosen = yield choose_pass(problem)
+    return float(chosen["log_density"])
 
 
 def draw_pass(problem: Problem) -> Pass:

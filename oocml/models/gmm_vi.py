@@ -9,18 +9,19 @@ Every row is scored twice, and nothing is kept of a row and a component.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
 
 from oocml.kernels.gmm import EMPTY, gmm_draw, gmm_join_lse, gmm_lse, gmm_moments, gmm_shares
+from oocml.models import gmm_start
 from oocml.models.gmm_esvi import work_of
 from oocml.models.gmm_exports import PARAMETERS, of_exports, to_exports
 from oocml.models.gmm_posterior import Prior, expected, posterior
-from oocml.models.gmm_rows import Work, frame, prior_of
+from oocml.models.gmm_rows import Work, fits_shared, frame, prior_of
 from oocml.models.gmm_start import NO_KEY, made_up, standardised
-from oocml.models.protocol import Array, Pass, Problem, StateSpec, Visit, derive_seed
+from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit, derive_seed
 
 
 def empty_lse(problem: Problem, bounds: Any) -> Array:
@@ -31,6 +32,7 @@ def empty_lse(problem: Problem, bounds: Any) -> Array:
 def state(problem: Problem) -> tuple[StateSpec, ...]:
     width, f64 = Prior.of(problem).width, "float64"
     return (
+        *(() if fits_shared(problem) else start_state()),
         StateSpec("component_stats", "col", ("cols", width), f64, "statistics of components"),
         StateSpec("lse", "row", ("rows",), f64, "log-sum-exp over all components"),
         StateSpec("stripe_lse", "cell", ("rows", 2), f64, "(maximum, sum) of log-sum-exps", init=empty_lse),
@@ -43,6 +45,46 @@ def start_state() -> tuple[StateSpec, ...]:
         StateSpec("keys", "col", ("cols",), "float64", "keys of drawn rows", init=NO_KEY),
         StateSpec("drawn", "col", ("cols", "features"), "float64", "drawn rows"),
     )
+
+
+def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
+    del problem
+    return scores_pass(), join_pass(), collect_pass()
+
+
+def other_passes(problem: Problem) -> tuple[Pass, ...]:
+    if fits_shared(problem):
+        return *gmm_start.passes(problem), begin_pass(shared=True)
+    return moments_pass(), draw_pass(problem), begin_pass(shared=False)
+
+
+def start(problem: Problem) -> Generator[Any, Any, float]:
+    """Choose means; returns what log densities have for the units of the data."""
+    shared = fits_shared(problem)
+    if shared:
+        yield from gmm_start.start(problem)
+    else:
+        yield moments_pass()
+        yield draw_pass(problem)
+    begun = yield begin_pass(shared)
+    return float(begun["log_density"])
+
+
+def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
+    """Returns the entropy of z."""
+    del problem, number
+    yield scores_pass()
+    yield join_pass()
+    found = yield collect_pass()
+    return found  # type: ignore[no-any-return]
+
+
+def measured(problem: Problem) -> Generator[Any, Any, Parts]:
+    """Returns the rows' log-sum-exps with the parameters as they stand."""
+    del problem
+    yield scores_pass()
+    found = yield join_pass()
+    return found  # type: ignore[no-any-return]
 
 
 def moments_pass() -> Pass:

@@ -70,6 +70,8 @@ CASES = {
     "gmm": Case("gmm", numbers, {"n_components": 4, "batch_rows": 8}),
     "gmm full": Case("gmm", numbers, {"n_components": 3, "covariance": "full", "init": "k-means++"}),
     "gmm svi": Case("gmm", numbers, {"n_components": 4, "inference": "svi", "batch_rows": 16}),
+    "gmm stored": Case("gmm", numbers, {"n_components": 4, "store_z": True, "top_k": 2}),
+    "gmm subset": Case("gmm", numbers, {"n_components": 5, "inference": "subset", "z_dtype": "float16"}),
     "gmm vi": Case("gmm", numbers, {"n_components": 4, "inference": "vi"}),
     "robust": Case(ROBUST, classes(4)),
 }
