@@ -13,7 +13,7 @@ from typing import Any
 
 from oocml.data.dataset import Dataset
 from oocml.data.tiles import Tiles, tiles_path
-from oocml.engine.kept_columns import kept_features
+from oocml.engine.kept_columns import kept_features, kept_numbers
 from oocml.engine.messages import WorkerSetup
 from oocml.errors import InputError
 from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
@@ -111,6 +111,7 @@ def problem_of(run: RunStore) -> Problem:
         labels=held.get("labels"),
         settings=config["settings"],
         seed=config["seed"],
+        feature_ids=kept_numbers(run),  # type: ignore[arg-type]
         tile_nnz=held.get(TILE_NNZ),
     )
 

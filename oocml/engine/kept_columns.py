@@ -8,6 +8,7 @@ Layout, in the run's Zarr group::
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from oocml.data.column_order import ColumnOrder, deal_columns
 from oocml.data.dataset import open_cached
 from oocml.data.feature_arrays import FeatureArray
 from oocml.store.run import RunStore
+from oocml.types import Int32Array
 
 
 class ColumnsMessage(NamedTuple):
@@ -47,6 +49,30 @@ def kept_order(run: RunStore) -> ColumnOrder | None:
         return None
     group = zarr.open_group(str(run.path / "order"), mode="r")
     return ColumnOrder.load(group, run.config["layout"]["col_bounds"])
+
+
+class ColumnNumbers:
+    """Columns of the dataset in the run's order, by ranges; the order is read when it is first asked for."""
+
+    def __init__(self, run: RunStore) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return int(self._run.config["problem"]["n_features"])
+
+    def __getitem__(self, places: slice) -> Int32Array:
+        return self._order.columns(*places.indices(len(self))[:2])
+
+    @functools.cached_property
+    def _order(self) -> ColumnOrder:
+        order = kept_order(self._run)
+        assert order is not None
+        return order
+
+
+def kept_numbers(run: RunStore) -> ColumnNumbers | None:
+    """Columns of the dataset in the run's order; None if that is the dataset's."""
+    return ColumnNumbers(run) if (run.path / "order").exists() else None
 
 
 def kept_features(run: RunStore, name: str) -> FeatureArray:

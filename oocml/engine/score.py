@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from oocml.data.dataset import Dataset, open_cached
 from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
 from oocml.engine.kept_rows import check_names
-from oocml.engine.score_memory import scored_bytes
+from oocml.engine.score_memory import kept_bytes, n_pieces, scored_bytes
 from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
 from oocml.errors import DoesNotFit, InputError
@@ -26,7 +26,7 @@ from oocml.models.protocol import Array, Problem
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
-from oocml.types import LabelSets, Panel
+from oocml.types import Csr, LabelSets, Panel
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class ScoreMessage:
     predict: bool
     prune: float = 0.0
     """Weights smaller than this count as zero."""
+    piece: tuple[int, int] = (0, 1)
+    """(i, n): only part i of n of the rows, where a single panel is more than memory has room for."""
 
 
 def score_batch(message: ScoreMessage) -> Any:
@@ -50,7 +52,10 @@ def score_batch(message: ScoreMessage) -> Any:
     model, problem = load_model(run.model_reference), problem_of(run)
     scoring = model.scoring(problem, message.top)
     dataset = open_cached(message.dataset)
-    panels = [align_labels(dataset.read_panel(p), dataset, problem) for p in message.panels]
+    panels = [
+        rows_of_piece(align_labels(dataset.read_panel(p), dataset, problem), message.piece)
+        for p in message.panels
+    ]
     row_ids = np.concatenate([panel.row_ids for panel in panels])
     reader = StateReader(run, message.checkpoint, problem=problem)
     kinds = {name: reader.specs[name].kind for name in scoring.reads}
@@ -74,6 +79,18 @@ def score_batch(message: ScoreMessage) -> Any:
     return row_ids, {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
+def rows_of_piece(panel: Panel, piece: tuple[int, int]) -> Panel:
+    """Part i of n of a panel without labels."""
+    i, n = piece
+    if n == 1:
+        return panel
+    X, n_rows = panel.X, len(panel.row_ids)
+    lo, hi = i * n_rows // n, (i + 1) * n_rows // n
+    entries = slice(X.indptr[lo], X.indptr[hi])
+    cut = Csr(X.indptr[lo : hi + 1] - X.indptr[lo], X.indices[entries], X.data[entries])
+    return Panel(cut, None, panel.row_ids[lo:hi])
+
+
 def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:
     """The panel with its label sets as positions in the training set's labels (-1: unseen in training)."""
     if not isinstance(panel.y, LabelSets) or dataset.labels is None or problem.labels is None:
@@ -84,10 +101,18 @@ def align_labels(panel: Panel, dataset: Dataset, problem: Problem) -> Panel:
     return panel._replace(y=LabelSets(panel.y.indptr, positions[panel.y.indices]))
 
 
-def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int, top: int = 0) -> list[range]:
-    """Ranges of panels, each as many as the memory of one worker holds beside one column block.
+class Batch(NamedTuple):
+    """What a task scores: panels, or a piece of one (see `ScoreMessage`)."""
 
-    Without ``memory`` a batch is about one panel, the least there is.
+    panels: range
+    piece: tuple[int, int] = (0, 1)
+
+
+def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int, top: int = 0) -> list[Batch]:
+    """Panels, each time as many as the memory of one worker holds beside one column block.
+
+    Without ``memory`` a batch is about one panel. Panels that memory has no room for are cut, where the model keeps
+    more of entries and columns than of rows.
     """
     model, problem = load_model(run.model_reference), problem_of(run)
     layout = Layout.from_dict(run.config["layout"])
@@ -101,13 +126,20 @@ def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int,
     else:
         others = 2 * block + (order_bytes(problem.n_features) if model.tiles else 0)
         room = memory - others
-        if room < max(sizes, default=0):
+        kept = [kept_bytes(scoring, nnz, dataset.n_cols) for nnz in dataset.panel_nnz.tolist()]
+        least = max((size - own for size, own in zip(sizes, kept, strict=True)), default=0)
+        if room < least or (not any(kept) and room < max(sizes, default=0)):
             raise DoesNotFit(
-                f"scoring needs {(others + max(sizes)) >> 20}MiB a worker but has {memory >> 20}MiB; "
-                "raise --memory"
+                f"scoring needs {(others + least) >> 20}MiB a worker but has {memory >> 20}MiB; raise --memory"
             )
     bounds = group_bounds(sizes, max(1, min(room, sum(sizes) // max(1, n_workers) + 1)))
-    return [range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    found, rows = [], np.diff(dataset.panel_bounds).tolist()
+    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+        n, nnz = 1, int(dataset.panel_nnz[a])
+        if b - a == 1 and sizes[a] > room:
+            n = n_pieces(scoring, sizes[a], nnz, dataset.n_cols, room, rows[a])
+        found += [Batch(range(a, b), (i, n)) for i in range(n)]
+    return found
 
 
 def check_columns(run: RunStore, dataset: Dataset) -> None:
@@ -135,8 +167,8 @@ def evaluate(
     check_columns(run, dataset)
     scoring = load_model(run.model_reference).scoring(problem_of(run), 0)
     messages = [
-        ScoreMessage(str(run.path), checkpoint, dataset.path, panels, 0, False, prune)
-        for panels in batches(run, dataset, memory, n_workers)
+        ScoreMessage(str(run.path), checkpoint, dataset.path, batch.panels, 0, False, prune, batch.piece)
+        for batch in batches(run, dataset, memory, n_workers)
     ]
     total = None
     for count in executor.map(score_batch, messages):
@@ -157,7 +189,7 @@ def predict(
     """(row ids, predictions by name) of every batch, in the dataset's stored order."""
     check_columns(run, dataset)
     messages = [
-        ScoreMessage(str(run.path), checkpoint, dataset.path, panels, top, True)
-        for panels in batches(run, dataset, memory, n_workers, top)
+        ScoreMessage(str(run.path), checkpoint, dataset.path, batch.panels, top, True, piece=batch.piece)
+        for batch in batches(run, dataset, memory, n_workers, top)
     ]
     yield from executor.map(score_batch, messages)

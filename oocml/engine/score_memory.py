@@ -20,6 +20,24 @@ RANKED_BYTES = 36
 """Of a column in a row's ranking: so far, and twice as it leaves."""
 SEEN_BYTES = 16
 """Of an entry that the training had: as kept, and cut into column blocks."""
+PIECE_SLACK = 1.15
+"""The largest piece of a panel against the mean one; rows are dealt at random."""
+
+
+def kept_bytes(scoring: Scoring, nnz: int, n_features: int) -> int:
+    """What the model keeps of a batch's entries and of their columns until the batch is done."""
+    of_columns = getattr(scoring, "column_bytes", 0) * min(nnz, n_features)
+    return int(of_columns + getattr(scoring, "entry_bytes", 0) * nnz)
+
+
+def n_pieces(scoring: Scoring, size: int, nnz: int, n_features: int, room: int, n_rows: int) -> int:
+    """Into how many pieces by rows a panel of ``size`` bytes goes, so that each takes at most ``room``."""
+    fixed = size - kept_bytes(scoring, nnz, n_features)
+    for n in range(1, n_rows + 1):
+        piece = nnz if n == 1 else int(PIECE_SLACK * nnz / n)
+        if fixed + kept_bytes(scoring, piece, n_features) <= room:
+            return n
+    return max(1, n_rows)
 
 
 def scored_bytes(
@@ -49,5 +67,6 @@ def scored_bytes(
         size = PANELS_IN_FLIGHT * dataset.panel_bytes(p) + per_row * n_rows[p]
         size += ENTRY_BYTES * nnz if scoring.per_entry else 0
         size += SEEN_BYTES * int(seen[p]) if p < len(seen) else 0
+        size += kept_bytes(scoring, nnz, dataset.n_cols)
         sizes.append(size)
     return sizes

@@ -17,10 +17,11 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from oocml.kernels.float_vectors import Floats, Row, is_row, over_row
+from oocml.kernels.float_vectors import Floats, Row, every, is_row, over_row, zeros
 
 SMALLEST = 5e-5
 """Least argument: smaller ones count as this."""
+LN2 = np.float32(0.69314718)
 FLOOR = -100.0
 """Least power of two of an exponential: products of smaller ones would be denormal."""
 
@@ -56,13 +57,13 @@ def _polynomial(u: Floats) -> Floats:
     return (u * _Q2 + _Q1) * u + _Q0
 
 
-def exp_digamma(x: Floats) -> Floats:
-    """exp(psi(x)), at least about 2^-100."""
+def exp_digamma(x: Floats, shift: Floats | float = 0.0) -> Floats:
+    """exp(psi(x)) 2^shift, at least about 2^-100."""
     x = x.larger(SMALLEST)
     u = x + 0.5
     q = _polynomial(u)
     r = 1.0 / (x * q)
-    v = (q * r * _MINUS_LOG2E).larger(FLOOR)
+    v = (q * r * _MINUS_LOG2E + shift).larger(FLOOR)
     return (u * q + (u * _S + _A)) * (x * r) * exp2(v)
 
 
@@ -87,24 +88,41 @@ def digamma_exponent(x: Floats, y: Floats) -> Floats:
 
 
 @intrinsic  # type: ignore[misc]
-def fill_exp_digamma(typingctx: Any, out: Any, i: Any, x: Any, j: Any) -> Any:
-    """out[i, k] = exp(psi(x[j, k])) for every k of row j."""
-    del typingctx, i, j
+def fill_exp_digamma(typingctx: Any, out: Any, i: Any, x: Any, j: Any, shift: Any) -> Any:
+    """out[i, k] = exp(psi(x[j, k])) 2^shift for every k of row j."""
+    del typingctx, i, j, shift
     if not (is_row(out, types.float32) and is_row(x, types.float32)):
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         to = Row(context, builder, signature.args[0], args[0], args[1])
         of = Row(context, builder, signature.args[2], args[2], args[3])
+        by = every(builder, args[4])
 
         def body(k: Any, mask: Any, carried: list[Floats]) -> list[Floats]:
-            to.store(exp_digamma(of.load(k, mask)).value, k, mask)
+            to.store(exp_digamma(of.load(k, mask), by).value, k, mask)
             return carried
 
         over_row(builder, of.size, [], body)
         return context.get_dummy_value()
 
-    return types.void(out, types.intp, x, types.intp), codegen
+    return types.void(out, types.intp, x, types.intp, types.float32), codegen
 
 
-LN2 = np.float32(0.69314718)
+@intrinsic  # type: ignore[misc]
+def shift_of(typingctx: Any, x: Any, j: Any) -> Any:
+    """The power of two that brings the largest exp(psi(x)) of row j near 1 where all are small."""
+    del typingctx, j
+    if not is_row(x, types.float32):
+        return None
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row = Row(context, builder, signature.args[0], args[0], args[1])
+
+        def body(k: Any, mask: Any, carried: list[Floats]) -> list[Floats]:
+            return [carried[0].larger(row.load(k, mask))]
+
+        largest = Floats(builder, over_row(builder, row.size, [zeros(builder)], body)[0].largest())
+        return (1.0 / largest.larger(SMALLEST) * -_MINUS_LOG2E).value
+
+    return types.float32(x, types.intp), codegen

@@ -100,7 +100,7 @@ def _invert(totals, factors):
     for k in range(len(totals)):
         inverse[k] = np.float32(totals[k])
         scale = min(scale, inverse[k])
-    fill_exp_digamma(factors, 0, factors, 0)
+    fill_exp_digamma(factors, 0, factors, 0, _ZERO)
     for k in range(len(totals)):
         inverse[k] = scale / inverse[k]
     return scale
@@ -149,8 +149,8 @@ def _draw(e, n_topics, key):
 
 
 @jit
-def lda_start(tile, number, lo, seed, z, gamma, topic_word):
-    """Draw responsibilities for (seed, number of the document, lo + word) and add them to gamma and lambda.
+def lda_start(tile, number, word, seed, z, gamma, topic_word):
+    """Draw responsibilities for (seed, number of the document, number of the word) and add them to gamma and lambda.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def lda_start(tile, number, lo, seed, z, gamma, topic_word):
             if not (n >= 0 and n < np.inf):
                 n_bad += 1
                 continue
-            total = _draw(e, n_topics, mix(document + _U(lo + j) * _GOLDEN))
+            total = _draw(e, n_topics, mix(document + _U(word[j]) * _GOLDEN))
             renew(e, _ONE / total, n, z, t, gamma, i, topic_word, j)
             tokens += n
     return tokens, n_bad

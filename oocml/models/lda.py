@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from oocml.errors import InputError
-from oocml.kernels.lda import lda_cvb0, lda_entropy, lda_esvi, lda_start
-from oocml.models import lda_bound, lda_settings
+from oocml.models import lda_bound, lda_settings, lda_visits
+from oocml.models.lda_scoring import LdaScoring
 from oocml.models.lda_settings import kind_of
+from oocml.models.lda_visits import TOP_WORDS, Documents, initial_topic_word, word_numbers
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -32,51 +33,12 @@ from oocml.models.protocol import (
     Program,
     Settings,
     StateSpec,
-    Visit,
     derive_seed,
 )
-from oocml.types import Bounds, Csr, Int64Array, Panel
+from oocml.types import Bounds, Panel
+
 
 START_SEED = 1
-
-
-class Documents(NamedTuple):
-    """Entries of some documents in some words."""
-
-    X: Csr
-    number: Int64Array
-    """Of each document in the dataset, or its source when it is scored."""
-
-
-def kept(array: Array) -> Array:
-    """Responsibilities as kernels take them: float16 by its bits."""
-    return array.view(np.uint16) if array.dtype == np.float16 else array
-
-
-def initial_topic_word(problem: Problem, bounds: Bounds) -> Array:
-    """eta; words without entries are no part of the model, which 0 stands for."""
-    used = problem.feature_nnz[bounds.lo : bounds.hi] > 0
-    eta = np.where(used, problem.settings["eta"], 0).astype(np.float32)
-    return np.broadcast_to(eta[:, None], (bounds.size, int(problem.settings["n_topics"])))
-
-
-def start(v: Visit) -> Parts:
-    seed = np.uint64(v.params["seed"])
-    z, gamma, topic_word = kept(v.cell["z"]), v.row["gamma"], v.col["topic_word"]
-    tokens, n_bad = lda_start(v.data.X, v.data.number, v.cols.lo, seed, z, gamma, topic_word)
-    return {"tokens": tokens, "bad": n_bad}
-
-
-def visit(v: Visit) -> Parts:
-    before = v.shared["totals"].copy()
-    kernel = lda_cvb0 if v.params["kind"] == "cvb0" else lda_esvi
-    totals = v.shared["totals"]
-    log_sum = kernel(v.data.X, kept(v.cell["z"]), v.row["gamma"], v.col["topic_word"], totals)
-    return {"log_sum": log_sum, "totals": totals - before}
-
-
-def entropy(v: Visit) -> Parts:
-    return {"entropy": lda_entropy(v.data.X, kept(v.cell["z"]))}
 
 
 class LDA:
@@ -88,12 +50,13 @@ class LDA:
     block_cols = (1, 2**31 - 1)
     tiles = True
     kernels: Mapping[str, Kernel] = {
-        "start": Kernel(start),
-        "visit": Kernel(visit),
-        "entropy": Kernel(entropy),
+        "start": Kernel(lda_visits.start),
+        "visit": Kernel(lda_visits.visit),
+        "entropy": Kernel(lda_visits.entropy),
         "lengths": Kernel(lda_bound.lengths),
         "document_terms": Kernel(lda_bound.document_terms),
         "word_terms": Kernel(lda_bound.word_terms),
+        "top_words": Kernel(lda_visits.top_words),
     }
 
     def defaults(self) -> Settings:
@@ -110,6 +73,7 @@ class LDA:
     def state(self, problem: Problem) -> tuple[StateSpec, ...]:
         settings, f32 = problem.settings, "float32"
         k = int(settings["n_topics"])
+        top = (k, TOP_WORDS)
         return (
             StateSpec(
                 "gamma",
@@ -131,6 +95,12 @@ class LDA:
             StateSpec(
                 "totals", "shared", (k,), "float64", "sums of topic_word over words", export=True, merge=True
             ),
+            StateSpec("word", "col", ("cols",), "int32", "column of the dataset", word_numbers, export=True),
+            StateSpec("priors", "shared", (2,), "float64", "alpha, eta", initial_priors, export=True),
+            StateSpec(
+                "top_words", "shared", top, "int64", "topics' most probable words", init=-1.0, export=True
+            ),
+            StateSpec("top_weights", "shared", top, f32, "their probabilities", init=-1.0, export=True),
             StateSpec("z", "cell", ("entries", k), settings["z_dtype"], "responsibilities of topics"),
         )
 
@@ -144,7 +114,7 @@ class LDA:
         return (visit_pass(problem),)
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
-        return start_pass(problem), lengths_pass(problem), *bound_passes(problem)
+        return start_pass(problem), lengths_pass(problem), *bound_passes(problem), top_words_pass()
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
         """Random responsibilities; then per segment its epochs and the exact bound."""
@@ -161,10 +131,16 @@ class LDA:
             yield from train(problem, number, n_epochs, partial(epoch_of, tokens, float(log_lengths)))
             number += n_epochs
             bound = yield from measure(problem)
+            yield top_words_pass()
             yield Final(-bound / tokens, extra={"elbo": bound / tokens})
 
-    def scoring(self, problem: Problem, top: int) -> Any:
-        raise NotImplementedError
+    def scoring(self, problem: Problem, top: int) -> LdaScoring:
+        return LdaScoring(problem, top)
+
+
+def initial_priors(problem: Problem, bounds: Bounds) -> Array:
+    del bounds
+    return np.array([problem.settings["alpha"], problem.settings["eta"]])
 
 
 def epoch_of(tokens: float, log_lengths: float, number: int, parts: Parts) -> Epoch:
@@ -196,7 +172,8 @@ def measure(problem: Problem) -> Generator[Any, Any, float]:
 
 def start_pass(problem: Problem) -> Pass:
     params = {"seed": derive_seed(problem.seed, START_SEED)}
-    return Pass("start", "tiles", "start", writes=("gamma", "topic_word", "z"), data=True, params=params)
+    writes = ("gamma", "topic_word", "z")
+    return Pass("start", "tiles", "start", reads=("word",), writes=writes, data=True, params=params)
 
 
 def visit_pass(problem: Problem) -> Pass:
@@ -223,3 +200,8 @@ def bound_passes(problem: Problem) -> tuple[Pass, Pass, Pass]:
         Pass("documents", "rows", "document_terms", reads=("gamma",), params=params),
         words_pass(bound=True),
     )
+
+
+def top_words_pass() -> Pass:
+    reads, writes = ("topic_word", "word", "totals"), ("top_words", "top_weights")
+    return Pass("top_words", "once", "top_words", reads=reads, writes=writes)

@@ -14,17 +14,17 @@ G being the gamma function, V the number of words that occur.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import digamma, gammaln
 
-from oocml.models.protocol import Parts, Problem, Visit
+from oocml.models.protocol import Array, Parts, Problem, Visit
 
 NUMBERS_AT_ONCE = 2**18
 """Numbers whose log gammas are in memory at a time."""
 
 
-def slices(n: int, n_topics: int) -> list[slice]:
+def slices(n: int, n_topics: int, at_once: int = NUMBERS_AT_ONCE) -> list[slice]:
     """Rows of a (n, K) matrix, a few at a time."""
-    some = max(1, NUMBERS_AT_ONCE // n_topics)
+    some = max(1, at_once // n_topics)
     return [slice(lo, min(lo + some, n)) for lo in range(0, n, some)]
 
 
@@ -64,3 +64,20 @@ def stored_bound(problem: Problem, entropy: Parts, documents: Parts, words: Part
     eta = float(problem.settings["eta"])
     topics = n_topics * (gammaln(n_words * eta) - n_words * gammaln(eta)) - gammaln(words["sums"]).sum()
     return float(entropy["entropy"] + documents["documents"] + words["words"] + topics)
+
+
+def topic_divergence(topic_word: Array, eta: float) -> float:
+    """Share of some words in the divergence of topics from their prior, sum_k KL; see `total_divergence`."""
+    total = 0.0
+    for words in slices(*topic_word.shape):
+        some = topic_word[words].astype(np.float64)
+        some = some[some[:, 0] > 0]
+        total += float(((some - eta) * digamma(some) - gammaln(some)).sum())
+    return total
+
+
+def total_divergence(totals: Array, eta: float, n_words: int) -> float:
+    """What that divergence has beside: log G(Lambda) - (Lambda - V eta) psi(Lambda) - log G(V eta) + V log G(eta)."""
+    big, whole = totals.astype(np.float64), n_words * eta
+    terms = gammaln(big) - (big - whole) * digamma(big) - gammaln(whole) + n_words * gammaln(eta)
+    return float(terms.sum())

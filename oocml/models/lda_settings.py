@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from oocml.errors import InputError, UsageError
 from oocml.models.protocol import Problem, Settings
 from oocml.models.setting_bounds import require_above_zero, require_count
@@ -70,5 +68,5 @@ def kind_of(settings: Settings, number: int, total: int) -> str:
         return str(inference)
     n_first = settings["cvb0_epochs"]
     if n_first is None:
-        n_first = math.ceil(CVB0_SHARE * total)
+        n_first = int(CVB0_SHARE * total)
     return "cvb0" if number <= n_first else str(inference)

@@ -57,6 +57,8 @@ class Problem(NamedTuple):
     """Features that have entries."""
     max_feature_nnz: int = 0
     """Entries of the most frequent feature."""
+    feature_ids: Array | None = None
+    """Shape (n_features,): columns of the dataset, in the run's order; None if that is the dataset's."""
     tile_nnz: Array | None = None
     """Shape (row blocks, column blocks), int64: stored entries of each tile, once there are tiles."""
 
@@ -256,6 +258,9 @@ class Scoring(Protocol):
 
     The engine calls ``begin`` for a batch of rows, ``visit`` for every column block in order, then ``metrics``
     or ``predictions``.
+
+    A model that keeps more of a batch than the engine can know says so: ``entry_bytes`` for each of its entries,
+    ``column_bytes`` for each column that it has entries in. Panels are cut by rows where memory has no room for them.
     """
 
     reads: tuple[str, ...]

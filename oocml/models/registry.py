@@ -19,6 +19,7 @@ BUILTIN = {
     "fm": "oocml.models.fm:FM",
     "poly": "oocml.models.poly:Poly",
     "gmm": "oocml.models.gmm:GMM",
+    "lda": "oocml.models.lda:LDA",
 }
 _loading = threading.RLock()
 """Held while a file is loaded: no thread sees half of a module."""
