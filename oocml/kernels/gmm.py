@@ -95,7 +95,7 @@ def gmm_responsibilities(L: np.ndarray, n: int) -> tuple[float, float]:
 
 
 @jit
-def gmm_subset(L: np.ndarray, Z: np.ndarray, scale: np.ndarray, n: int) -> float:
+def gmm_subset(L: np.ndarray, Z: np.ndarray, subset: np.ndarray, scale: np.ndarray) -> float:
     """Share the mass that rows have on a subset of components anew, which leaves that mass as it is.
 
     Normalising the subset to 1 instead would give rows more than their due. Returns the sum of -z log z over rows and
@@ -104,25 +104,27 @@ def gmm_subset(L: np.ndarray, Z: np.ndarray, scale: np.ndarray, n: int) -> float
     Parameters
     ----------
     L
-        Shape (at least n, subset): expected log densities in; overwritten.
+        Shape (rows, subset): expected log densities in; overwritten.
     Z
-        Same shape: responsibilities, replaced.
+        Shape (rows, components): responsibilities; those of the subset are replaced.
+    subset
+        Components, int64.
     scale
-        Shape (at least n,): factors that bring the rows' whole masses to 1.
+        Shape (rows,): factors that bring the rows' whole masses to 1.
     """
     entropy = 0.0
-    for r in range(n):
+    for r in range(len(L)):
         mass = 0.0
-        for k in range(Z.shape[1]):
-            mass += Z[r, k]
+        for k in range(len(subset)):
+            mass += Z[r, subset[k]]
         mass *= scale[r]
         if mass <= 0:
             continue
         _, s, t = softmax_row(L[r])
         entropy += mass * (np.log(s) - t / s - np.log(mass))
         share = np.float32(mass / s)
-        for k in range(Z.shape[1]):
-            Z[r, k] = L[r, k] * share
+        for k in range(len(subset)):
+            Z[r, subset[k]] = L[r, k] * share
     return entropy
 
 

@@ -10,12 +10,13 @@ What is stored is rounded first, so that statistics are always those of what is 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
 
 from oocml.kernels.gmm import gmm_keep_largest, gmm_responsibilities, gmm_subset
+from oocml.kernels.gmm_half import narrow, widen
 from oocml.models import gmm_start
 from oocml.models.gmm_esvi import (
     SUM_EVERY,
@@ -106,9 +107,9 @@ def first_visit(v: Visit) -> Mapping[str, Any]:
     for rows, phi in work.chunks(v.data.X, slice(0, v.n_rows)):
         Z = work.product(phi, scored_with)
         more = gmm_responsibilities(Z, len(Z))[1]
-        stored, truncated = store(v.row, rows, Z)
+        truncated = store(v.row, rows, Z)
         entropy += more if truncated is None else truncated
-        work.add(delta, stored, phi)
+        work.add(delta, Z, phi)
     return {"stats": delta, "entropy": entropy}
 
 
@@ -117,18 +118,19 @@ def visit(v: Visit) -> Mapping[str, Any]:
     T, work, entropy = v.shared["stats"], work_of(v, prior.n_components), 0.0
     before, groups = T.copy(), dealt(prior.n_components, v.params["n_groups"], v.params["seed"])
     for batch in batches(v.n_rows, v.params["batch_rows"]):
-        scored_with, delta = coefficients(T, prior, work), np.zeros_like(T)
+        found, delta = coefficients(T, prior, work), np.zeros_like(T)
+        scored_with = [found[group] for group in groups]
         for rows, phi in work.chunks(v.data.X, batch):
             old = load(v.row, rows, prior.n_components, work.dtype)
-            Z, more = old.copy(), 0.0
-            scale = 1 / np.maximum(old.sum(axis=1), 1e-30)
-            for group in groups:
-                L, some = work.product(phi, scored_with[group]), np.ascontiguousarray(Z[:, group])
-                more += gmm_subset(L, some, scale, len(L))
-                Z[:, group] = some
-            stored, truncated = store(v.row, rows, Z)
+            Z, scale = old.copy(), 1 / np.maximum(old.sum(axis=1), 1e-30)
+            more = sum(
+                gmm_subset(work.product(phi, some), Z, group, scale)
+                for some, group in zip(scored_with, groups, strict=True)
+            )
+            truncated = store(v.row, rows, Z)
             entropy += more if truncated is None else truncated
-            work.add(delta, stored - old, phi)
+            Z -= old
+            work.add(delta, Z, phi)
         T += delta
     return {"stats": T - before, "entropy": entropy}
 
@@ -142,28 +144,38 @@ def sum_rows(v: Visit) -> Mapping[str, Any]:
     return {"stats": total}
 
 
-def dealt(n: int, n_groups: int, seed: int) -> Sequence[Any]:
+def dealt(n: int, n_groups: int, seed: int) -> list[Array]:
     """Components dealt into groups of nearly equal size."""
-    if n_groups == 1:
-        return [slice(None)]
-    return [np.sort(group) for group in np.array_split(np.random.default_rng(seed).permutation(n), n_groups)]
+    order = np.random.default_rng(seed).permutation(n) if n_groups > 1 else np.arange(n)
+    return [np.sort(group) for group in np.array_split(order, n_groups)]
 
 
 def load(row: Mapping[str, Array], rows: slice, n_components: int, dtype: np.dtype[Any]) -> Array:
     """Responsibilities of some rows, shape (rows, components)."""
+    stored = row["z"][rows]
+    values = np.empty(stored.shape, dtype)
+    if stored.dtype == np.float16:
+        widen(stored, values)
+    else:
+        values[...] = stored
     if "z_components" not in row:
-        return row["z"][rows].astype(dtype)
-    Z = np.zeros((rows.stop - rows.start, n_components), dtype)
-    np.put_along_axis(Z, row["z_components"][rows].astype(np.int64), row["z"][rows].astype(dtype), axis=1)
+        return values
+    Z = np.zeros((len(stored), n_components), dtype)
+    np.put_along_axis(Z, row["z_components"][rows].astype(np.int64), values, axis=1)
     return Z
 
 
-def store(row: Mapping[str, Array], rows: slice, Z: Array) -> tuple[Array, float | None]:
-    """Store responsibilities; returns what was stored, and if it's not all of them its entropy."""
-    if "z_components" not in row:
-        row["z"][rows] = Z
-        return (Z if row["z"].dtype == Z.dtype else row["z"][rows].astype(Z.dtype)), None
-    values = np.empty(row["z"][rows].shape, Z.dtype)
-    entropy = gmm_keep_largest(Z, len(Z), values, row["z_components"][rows])
-    row["z"][rows] = values
-    return load(row, rows, Z.shape[1], Z.dtype), float(entropy)
+def store(row: Mapping[str, Array], rows: slice, Z: Array) -> float | None:
+    """Store responsibilities, and round them to what is stored; the entropy if that's the largest only."""
+    stored, values, entropy = row["z"][rows], Z, None
+    if "z_components" in row:
+        values = np.empty(stored.shape, Z.dtype)
+        entropy = float(gmm_keep_largest(Z, len(Z), values, row["z_components"][rows]))
+    if stored.dtype == np.float16:
+        narrow(values, stored)
+    else:
+        stored[...] = values
+        values[...] = stored
+    if "z_components" in row:
+        np.put_along_axis(Z, row["z_components"][rows].astype(np.int64), values, axis=1)
+    return entropy
