@@ -15,6 +15,7 @@ from oocml.engine.outputs import RunArrays, export_run
 from oocml.engine.predictions import write_predictions
 from oocml.engine.score import evaluate, predict
 from oocml.engine.state_reader import StateReader
+from oocml.engine.summary import summarize
 from oocml.errors import DamagedStore, UsageError
 from oocml.schedule.layout import n_blocks
 from oocml.schedule.plan import TASKS_AT_ONCE
@@ -77,6 +78,10 @@ class Run:
             "checkpoints": ledger.kept,
             "config": self.config,
         }
+
+    def top_columns(self, at: str | int | None = None) -> dict[str, list[dict[str, Any]]]:
+        """The columns that weigh most in each part of the model, for models that say so: see `engine.summary`."""
+        return summarize(self.store, self._checkpoint(at))
 
     def evaluate(
         self,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from oocml.cli import verb
-from oocml.cli.output import show_training
+from oocml.cli.output import show_training, show_values
 from oocml.cli.verb import Verb
 from oocml.errors import InputError
 
@@ -16,7 +18,18 @@ if TYPE_CHECKING:
     from oocml.run import Run
 
 
-@click.command(cls=Verb, show=show_training)
+def show_with_parts(summary: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None]) -> None:
+    """Print a summary, each part of a model that names its columns on a line."""
+    from oocml.engine.summary import top_text
+
+    parts = summary.get("top_columns") or {}
+    lines = {
+        what: [{**part, "top": top_text(part["top"])} for part in found] for what, found in parts.items()
+    }
+    show({name: value for name, value in summary.items() if name != "top_columns"} | lines)
+
+
+@click.command(cls=Verb, show=partial(show_with_parts, show=show_training))
 @verb.run_argument
 @click.option("--out", metavar="FILE.html", help="Write the report with its plots there, too.")
 def report(run: str, out: str | None) -> dict[str, Any]:
@@ -24,11 +37,17 @@ def report(run: str, out: str | None) -> dict[str, Any]:
     from oocml import api
 
     opened = api.open_run(run)
-    summary = opened.summary()
+    summary = opened.summary() | parts_of(opened)
     if out is not None:
         write_html(opened, out)
         summary = {**summary, "report": out}
     return summary
+
+
+def parts_of(run: Run) -> dict[str, Any]:
+    """``top_columns``, where the run's model has them."""
+    found = run.top_columns()
+    return {"top_columns": found} if found else {}
 
 
 def write_html(run: Run, out: str | os.PathLike[str]) -> None:
@@ -36,11 +55,12 @@ def write_html(run: Run, out: str | os.PathLike[str]) -> None:
     from oocml.watch.report import write_report
 
     log = run.path / "events.jsonl"
-    known = {name: value for name, value in run.summary().items() if value is not None}
+    summary = run.summary() | parts_of(run)
+    known = {name: value for name, value in summary.items() if value is not None}
     write_report(known, run.history, log if log.exists() else (), out)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, show=partial(show_with_parts, show=show_values))
 @click.argument("path")
 @click.option("--deep", is_flag=True, help="Read everything and compare checksums.")
 def info(path: str, deep: bool) -> dict[str, Any]:
@@ -56,7 +76,9 @@ def info(path: str, deep: bool) -> dict[str, Any]:
     if kind == "dataset":
         return api.open_dataset(path).info(deep=deep)
     if kind == "run":
-        return api.open_run(path).info(deep=deep)
+        opened = api.open_run(path)
+        told = opened.info(deep=deep)
+        return told | parts_of(opened) if told["whole"] else told
     return {"kind": kind, "path": path, **attrs, **list_arrays(path)}
 
 

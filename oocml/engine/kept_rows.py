@@ -6,6 +6,8 @@ Layout, in the run's Zarr group::
     rows/panel_bounds, panel_nnz       first stored row and entries of every panel, as in the dataset
     rows/panels/<p>/indptr, indices    columns of the dataset that each row of a panel had, as in the dataset
     names/row_names, feature_names     as in the dataset, if it has them
+
+A run whose model has a summary keeps ``names/feature_names`` even if it keeps no rows.
 """
 
 from __future__ import annotations
@@ -43,12 +45,15 @@ def keep_rows(group: zarr.Group, dataset: Dataset) -> None:
         for name, values in (("indptr", X.indptr), ("indices", X.indices)):
             panel.create_array(name, data=values, chunks=(max(1, len(values)),), compressors=None)
     for name in ("row_names", "feature_names"):
-        texts = dataset.iter_names(name)
-        if texts is not None:
-            _keep_names(group, f"names/{name}", texts)
+        keep_names(group, dataset, name)
 
 
-def _keep_names(group: zarr.Group, name: str, texts: Iterator[str]) -> None:
+def keep_names(group: zarr.Group, dataset: Dataset, name: str) -> None:
+    """Copy ``row_names`` or ``feature_names`` of a dataset, if it has them, into a run that is being made."""
+    texts = dataset.iter_names(name)
+    if texts is None:
+        return
+    name = f"names/{name}"
     array = group.create_array(name, shape=(0,), dtype="string", chunks=(CHUNK_NAMES,), compressors=None)
     while some := list(itertools.islice(texts, CHUNK_NAMES)):
         array.append(np.array(some, dtype=object))

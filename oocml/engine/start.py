@@ -25,7 +25,7 @@ from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
 from oocml.engine.executors import Executor, InProcess
 from oocml.engine.kept_columns import ColumnsMessage, keep_columns
-from oocml.engine.kept_rows import keep_rows
+from oocml.engine.kept_rows import keep_names, keep_rows
 from oocml.errors import DoesNotFit, UsageError
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import PanelSizes
@@ -187,12 +187,14 @@ def _keep(
     col_bounds: Sequence[int],
     executor: Executor,
 ) -> None:
-    """What the run of a model of tiles keeps of the dataset, so that it is enough by itself afterwards."""
+    """What a run keeps of the dataset, so that it is enough by itself afterwards."""
     if model.tiles:
         assert isinstance(group.store, LocalStore)
         list(executor.map(keep_columns, [ColumnsMessage(str(group.store.root), dataset.path, col_bounds)]))
     if keeps_rows(model, problem):
         keep_rows(group, dataset)
+    elif hasattr(model, "summary"):
+        keep_names(group, dataset, "feature_names")
 
 
 def _held(problem: Problem, dataset: Dataset, *, tiles: bool) -> dict[str, npt.NDArray[Any]]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from oocml.config import format_size
 from oocml.engine.events import EpochDone, Event, Notice, RunStarted, TaskDone, TaskLost, WorkerShare
+from oocml.engine.summary import top_text
 from oocml.watch.jsonl import Logged, read_events
 
 KINDS = ("kernel", "read", "write", "idle")
@@ -36,7 +37,7 @@ def write_report(
     summary
         The keys of ``oocml train --json`` (``epochs``, ``seconds``, ``objective``, ``peak_memory_bytes``,
         ``planned_memory_bytes``, ...), and where known ``model``, ``run``, ``layout`` and ``plan``; what is missing
-        is left out of the page.
+        is left out of the page. ``top_columns``: `oocml.engine.summary.summarize`.
     history
         A row for every epoch: ``epoch``, ``seconds``, ``objective``, ``valid`` (metrics by name, or None), and
         where known ``read_bytes`` and ``write_bytes`` (else they come from the events).
@@ -81,6 +82,7 @@ def write_report(
         shares=_bar(shares),
         workers=_worker_rows(shares),
         lost=_lost_rows(lost),
+        parts=_part_tables(summary.get("top_columns") or {}),
         notices=dict.fromkeys(event.text for event in log if isinstance(event, Notice)),
         **_epoch_table(rows),
         config=_flat(summary.get("config") or (started.config if started else {})),
@@ -186,6 +188,13 @@ def _worker_rows(shares: Mapping[str, WorkerShare]) -> list[list[str]]:
         + [format_size(s.read_bytes), format_size(s.write_bytes)]
         for worker, s in sorted(shares.items())
     ]
+
+
+def _part_tables(parts: Mapping[str, Sequence[Row]]) -> dict[str, list[list[str]]]:
+    return {
+        what: [[str(part["number"]), f"{part['share']:.3%}", top_text(part["top"])] for part in found]
+        for what, found in parts.items()
+    }
 
 
 def _lost_rows(lost: Sequence[TaskLost]) -> list[tuple[str, str, str]]:
