@@ -49,5 +49,6 @@ class RankingToy(TileToy):
             yield Final(0.0)
 
     def summary(self, problem, state):
-        assert problem.n_features
-        return TopColumns("parts", np.array([0.25, 0.75]), state["top"], state["weights"])
+        ids = np.asarray(problem.feature_ids[0 : problem.n_features])
+        columns = np.where(state["top"] < 0, -1, ids[state["top"]])
+        return TopColumns("parts", np.array([0.25, 0.75]), columns, state["weights"])

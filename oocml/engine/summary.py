@@ -28,10 +28,6 @@ def summarize(run: RunStore, checkpoint: str | None = None) -> dict[str, list[di
     state = {name: reader.block(name, 0) for name in model.summary_reads}
     found: TopColumns = model.summary(reader.problem, state)
     columns = np.asarray(found.columns, np.int64)
-    if reader.column_order is not None:
-        known = columns >= 0
-        columns = columns.copy()
-        columns[known] = reader.column_order.columns_at(columns[known])
     names = _names(run, columns[columns >= 0].tolist())
     parts = []
     for k in np.argsort(-np.asarray(found.share, np.float64), kind="stable").tolist():

@@ -35,6 +35,7 @@ from oocml.models.protocol import (
     StateSpec,
     derive_seed,
 )
+from oocml.models.top_columns import TopColumns
 from oocml.types import Bounds, Panel
 
 
@@ -49,6 +50,7 @@ class LDA:
     col_axis = "words"
     block_cols = (1, 2**31 - 1)
     tiles = True
+    summary_reads = ("totals", "top_words", "top_weights")
     kernels: Mapping[str, Kernel] = {
         "start": Kernel(lda_visits.start),
         "visit": Kernel(lda_visits.visit),
@@ -136,6 +138,11 @@ class LDA:
 
     def scoring(self, problem: Problem, top: int) -> LdaScoring:
         return LdaScoring(problem, top)
+
+    def summary(self, problem: Problem, state: Mapping[str, Array]) -> TopColumns:
+        """Topics by their most probable words, and how much of all tokens each has."""
+        share = state["totals"] / state["totals"].sum()
+        return TopColumns("topics", share, state["top_words"], state["top_weights"])
 
 
 def initial_priors(problem: Problem, bounds: Bounds) -> Array:

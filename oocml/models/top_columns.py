@@ -19,6 +19,7 @@ class TopColumns(NamedTuple):
     share: Array
     """Shape (parts,): how much of everything each is."""
     columns: Array
-    """Shape (parts, n), integers: data columns in the run's order, the weightiest first; -1 where there are fewer."""
+    """Shape (parts, n), integers: columns of the dataset (`Problem.feature_ids`), the weightiest first; -1 where
+    there are fewer."""
     weights: Array
     """Shape (parts, n): of these columns."""
