@@ -4,7 +4,7 @@ NPMI of words v and w, from the shares of documents that have each and both (Bou
 and Stevenson 2013): ln(p_vw / (p_v p_w)) / -ln(p_vw), which is 1 for words that only occur together, 0 for independent
 ones and -1 for words that never do.
 
-Counts are over batches of documents and add up. M = tracked words, K = topics, T = top words per topic.
+Counts are of batches of documents and add up. K = topics, T = top words per topic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from oocml.types import Float64Array, Int64Array
 
@@ -25,30 +24,6 @@ class Cooccurrence(NamedTuple):
     """Shape (K, T)."""
     codf: Int64Array
     """Shape (K, T, T)."""
-
-
-def tracked_words(top: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """The distinct columns of ``top``, shape (K, T), increasing; and the place of each of its words among them."""
-    words, places = np.unique(top, return_inverse=True)
-    return words.astype(np.int64), places.reshape(top.shape).astype(np.int64)
-
-
-def count_documents(present: npt.NDArray[np.bool_], places: Int64Array) -> Cooccurrence:
-    """Counts of a batch.
-
-    Parameters
-    ----------
-    present
-        Shape (documents, M): whether a document has a tracked word.
-    places
-        Shape (K, T): which of them are the top words of each topic.
-    """
-    n_topics, top = places.shape
-    codf = np.empty((n_topics, top, top), np.int64)
-    for k in range(n_topics):
-        own = present[:, places[k]].astype(np.float32)  # exact up to 2**24 documents of a batch
-        codf[k] = np.rint(own.T @ own)
-    return Cooccurrence(len(present), np.einsum("ktt->kt", codf).copy(), codf)
 
 
 def merge(a: Cooccurrence, b: Cooccurrence) -> Cooccurrence:
