@@ -13,10 +13,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import dask
 import distributed.utils
-from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_client
+from distributed import Client, LocalCluster, Scheduler, Worker, WorkerPlugin, get_client
 
 from oocml.errors import UsageError, WorkersLost
 from oocml.models.protocol import Settings
@@ -77,11 +78,26 @@ def local_client(n_workers: int, reference: str, settings: Settings) -> Iterator
             dashboard_address=f"127.0.0.1:{_dashboard_port()}",
             local_directory=folder,
             silence_logs=50,
+            scheduler_kwargs={"extensions": {"spans": NoSpans}},
         ) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(DieWithParent())
         yield client
+
+
+class NoSpans:
+    """In place of the scheduler's record of spans, which keeps about 8 KB for ever of every task that is sent alone."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        del scheduler
+
+    def observe_tasks(self, tasks: Any, **facts: Any) -> dict[Any, Any]:
+        del tasks, facts
+        return {}
+
+    def heartbeat(self, worker: Any, data: Any) -> None:
+        """Workers report times by span; there are none."""
 
 
 class DieWithParent(WorkerPlugin):
