@@ -69,7 +69,7 @@ def softmax_row(L: np.ndarray) -> tuple[float, float, float]:
         s += p
         t += p * d
         L[k] = p
-    return float(m), float(s), float(t)
+    return np.float64(m), np.float64(s), np.float64(t)
 
 
 @jit
@@ -179,7 +179,7 @@ def gmm_shares(L: np.ndarray, n: int, lse: np.ndarray) -> float:
             p = exp32(d) if d > NOTHING else np.float32(0)
             t -= p * d
             L[r, k] = p
-        entropy += float(t)
+        entropy += np.float64(t)
     return entropy
 
 
@@ -250,7 +250,7 @@ def gmm_draw(
         slot = int(h % np.uint64(n_slots)) - first
         if slot < 0 or slot >= len(keys):
             continue
-        key = float(mixed(h) >> np.uint64(11)) / 9007199254740992.0
+        key = np.float64(mixed(h) >> np.uint64(11)) / 9007199254740992.0
         if key < keys[slot]:
             keys[slot] = key
             rows[slot] = 0
@@ -263,6 +263,6 @@ def gmm_moments(X: Csr, moments: np.ndarray) -> None:
     """Add the sums of x and of x^2 by feature. ``moments``: shape (2, n_features), float64."""
     for e in range(len(X.data)):
         j = X.indices[e]
-        x = float(X.data[e])
+        x = np.float64(X.data[e])
         moments[0, j] += x
         moments[1, j] += x * x

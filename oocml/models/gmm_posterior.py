@@ -37,6 +37,8 @@ class Prior(NamedTuple):
     b0: float
     """Of precisions, in units of the features' variances."""
     full: bool
+    double: bool
+    """Whether rows are worked on in double precision."""
     n_components: int
     n_rows: int
     n_features: int
@@ -47,6 +49,8 @@ class Prior(NamedTuple):
         return cls(
             **{name: float(settings[name]) for name in ("alpha", "kappa0", "a0", "b0")},
             full=settings["covariance"] == "full",
+            double=settings["arithmetic"] == "float64"
+            or (settings["covariance"] == "full" and settings["arithmetic"] == "auto"),
             n_components=int(settings["n_components"]),
             n_rows=problem.n_rows,
             n_features=problem.n_features,
@@ -55,9 +59,9 @@ class Prior(NamedTuple):
     @classmethod
     def of_array(cls, values: Array) -> Prior:
         """From what `numpy.array` makes of one: kernels get it as a constant."""
-        alpha, kappa0, a0, b0, full, *sizes = values.tolist()
+        alpha, kappa0, a0, b0, full, double, *sizes = values.tolist()
         n_components, n_rows, n_features = (int(size) for size in sizes)
-        return cls(alpha, kappa0, a0, b0, bool(full), n_components, n_rows, n_features)
+        return cls(alpha, kappa0, a0, b0, bool(full), bool(double), n_components, n_rows, n_features)
 
     @property
     def width(self) -> int:

@@ -48,12 +48,12 @@ def frame(moments: Float64Array, n_rows: int) -> Frame:
 class Work:
     """Work arrays of a visit, and the products made in them.
 
-    Single precision is enough for diagonal covariances: all terms are sums of squares. Full ones cancel.
+    In single precision unless asked for, or covariances are full: the many terms of theirs cancel each other.
     """
 
     def __init__(self, prior: Prior, here: Frame, n_components: int) -> None:
         self.full, self.frame = prior.full, here
-        self.dtype = np.dtype(np.float64 if prior.full else np.float32)
+        self.dtype = np.dtype(np.float64 if prior.double else np.float32)
         widest = max(n_components, prior.width) * self.dtype.itemsize
         self.step = max(16, WORK_BYTES // widest)
         self.scores = np.empty((self.step, n_components), self.dtype)

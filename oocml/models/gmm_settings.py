@@ -18,6 +18,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "covariance": ("diag", "full"),
     "init": ("random", "k-means++"),
     "z_dtype": ("float32", "float16"),
+    "arithmetic": ("auto", "float32", "float64"),
 }
 
 DEFAULTS: Mapping[str, Any] = {
@@ -37,6 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
     "b0": 0.1,
     "delay": 10.0,
     "forgetting": 0.7,
+    "arithmetic": "auto",
     "exact_every": 0,
 }
 
