@@ -115,16 +115,20 @@ def standardised(drawn: Array, keys: Array, here: Frame, rng: np.random.Generato
 def spread_out(rows: Float64Array, n: int, rng: np.random.Generator) -> Array:
     """Indices of ``n`` rows, each drawn in proportion to its squared distance to the nearest one before.
 
-    Arthur and Vassilvitskii, SODA 2007.
+    Of a few such rows it is each time the one that leaves the smallest sum of squared distances (Arthur and
+    Vassilvitskii, SODA 2007, with their greedy remark).
     """
+    squares, tries = np.square(rows).sum(axis=1), 2 + int(np.log(n))
     chosen = [int(rng.integers(len(rows)))]
     nearest = np.square(rows - rows[chosen[0]]).sum(axis=1)
-    squares = np.square(rows).sum(axis=1)
     while len(chosen) < n:
         total = np.cumsum(nearest)
-        chosen.append(min(int(np.searchsorted(total, rng.random() * total[-1])), len(rows) - 1))
-        distance = squares - 2 * (rows @ rows[chosen[-1]]) + squares[chosen[-1]]
-        np.minimum(nearest, np.maximum(distance, 0), out=nearest)
+        drawn = np.minimum(np.searchsorted(total, rng.random(tries) * total[-1]), len(rows) - 1)
+        distance = squares - 2 * (rows[drawn] @ rows.T) + squares[drawn, None]
+        left = np.minimum(nearest, np.maximum(distance, 0))
+        best = int(left.sum(axis=1).argmin())
+        chosen.append(int(drawn[best]))
+        nearest = left[best]
         nearest[chosen] = 0
     return np.array(chosen)
 
