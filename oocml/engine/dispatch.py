@@ -177,7 +177,9 @@ class Dispatcher:
 
     def _wait(self) -> list[tuple[TaskMessage, TaskResult | Lost]]:
         """What has ended; tells of losses and raises where there were too many."""
-        completions = self.executor.wait()
+        completions = self.executor.wait(self.journal.write_due_s)
+        if not completions:
+            self.journal.flush(force=True)
         for message, outcome in completions:
             self.journal.landed(message)
             if isinstance(outcome, Lost):

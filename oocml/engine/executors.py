@@ -64,8 +64,8 @@ class Executor(Protocol):
     def await_worker(self) -> None:
         """Block until there is a worker; raise `WorkersLost` if none comes."""
 
-    def wait(self) -> list[Completion]:
-        """Block until at least one task has ended; raise what a task raised."""
+    def wait(self, at_most: float | None = None) -> list[Completion]:
+        """Block until at least one task has ended, or for so many seconds; raise what a task raised."""
 
     def forget(self) -> None:
         """Drop everything in flight."""
@@ -93,7 +93,8 @@ class InProcess:
     def await_worker(self) -> None:
         pass
 
-    def wait(self) -> list[Completion]:
+    def wait(self, at_most: float | None = None) -> list[Completion]:
+        del at_most
         message = self._queue.popleft()
         result = run_task(message)
         result.worker = "driver"
@@ -208,8 +209,11 @@ class OnDask:
             self._home[where] = home
         return home
 
-    def wait(self) -> list[Completion]:
-        ended = [self._next()]
+    def wait(self, at_most: float | None = None) -> list[Completion]:
+        try:
+            ended = [self._next() if at_most is None else self._ended.get(timeout=at_most)]
+        except queue.Empty:
+            return []
         while not self._ended.empty():
             ended.append(self._ended.get())
         ended = [future for future in ended if future.key in self._flying]  # not those that were sent anew

@@ -50,6 +50,7 @@ class Journal:
         """Merged blocks that dispatches in flight may read, while others already supersede them."""
         self._ledger_bytes = 0
         self._last_write = 0.0
+        self._unwritten = False
 
     def open(self) -> None:
         """Remove what no ledger names, then reserve stamps that no driver of this run has used."""
@@ -222,7 +223,9 @@ class Journal:
         """Write the ledger (a large one not at every commit), then remove the stamps it supersedes."""
         now = time.monotonic()
         if not force and self._ledger_bytes > BATCHED_LEDGER_BYTES and now - self._last_write < BATCH_S:
+            self._unwritten = True
             return
+        self._unwritten = False
         self._ledger_bytes = self.run.write_ledger(self.ledger, durable=self.durable)
         self._last_write = now
         kept = set().union(*self._kept.values())
@@ -230,6 +233,11 @@ class Journal:
             if (name, index, stamp) not in kept and (name, index, stamp) not in self._being_read:
                 self.chunks.delete(self._keys(name, index, stamp))
         self._superseded = [block for block in self._superseded if block in self._being_read]
+
+    @property
+    def write_due_s(self) -> float | None:
+        """Seconds after which a commit that is not on disk yet should be, if nothing else is committed; or None."""
+        return max(0.0, self._last_write + BATCH_S - time.monotonic()) if self._unwritten else None
 
     def _advance(self, name: str, index: int, stamp: int, crc: int) -> None:
         old = int(self.ledger.stamps[name][index])

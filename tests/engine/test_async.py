@@ -147,7 +147,7 @@ def test_a_run_may_go_on_under_another_schedule(new_run):
             super().__init__()
             self.left = n
 
-        def wait(self):  # type: ignore[no-untyped-def]
+        def wait(self, at_most=None):  # type: ignore[no-untyped-def]
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import oocml
-from oocml.engine import events
+from oocml.engine import events, journal
 from oocml.engine.executors import Completion, InProcess, Lost
 from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import DamagedStore, InputError, NonFinite, UsageError, WorkersLost
 from oocml.run import Run
+from oocml.store.run import RunStore
 from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint, state_bytes
 
 
@@ -204,7 +205,7 @@ class Unlucky(InProcess):
         super().__init__()
         self.n_losses, self.was_running = n_losses, was_running
 
-    def wait(self) -> list[Completion]:
+    def wait(self, at_most: float | None = None) -> list[Completion]:
         if self.n_losses:
             self.n_losses -= 1
             return [Completion(self._queue.popleft(), Lost("tcp://gone:1", self.was_running))]
@@ -263,3 +264,31 @@ def test_a_damaged_block_is_named_before_it_is_used(new_run):
     assert not Run(toy.run.path).info(deep=True)["whole"]
     with pytest.raises(DamagedStore, match="'V'"):
         drive(toy, more_epochs=1)
+
+
+class Idle(InProcess):
+    """Has nothing to report while the ledger on disk lacks a commit, and looks whether it is then written."""
+
+    def __init__(self, run: RunStore) -> None:
+        super().__init__()
+        self.run, self.asked = run, False
+        self.found: list[tuple[int, int]] = []
+
+    def wait(self, at_most: float | None = None) -> list[Completion]:
+        if self.asked:
+            ledger = self.run.read_ledger()
+            self.found.append((len(ledger.results), len(ledger.done)))
+        self.asked = at_most is not None and not self.asked
+        return [] if self.asked else super().wait()
+
+
+def test_a_commit_that_was_not_written_at_once_is_written_when_nothing_happens(new_run, monkeypatch):
+    monkeypatch.setattr(journal, "BATCHED_LEDGER_BYTES", 0)
+    monkeypatch.setattr(journal, "BATCH_S", 3600.0)
+    toy = new_run(row_blocks=3, col_blocks=3, epochs=1)
+    executor = Idle(toy.run)
+    drive(toy, executor)
+    assert len(executor.found) > 3
+    assert sorted(set(executor.found)) == executor.found, (
+        "every commit is on disk before the next task is waited for"
+    )

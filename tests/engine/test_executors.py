@@ -41,7 +41,7 @@ class InThreads:
         future = self.pool.submit(run_task, message)
         future.add_done_callback(lambda future: self.ended.put((message, future)))
 
-    def wait(self) -> list[Completion]:
+    def wait(self, at_most: float | None = None) -> list[Completion]:
         message, future = self.ended.get(timeout=60)
         return [Completion(message, future.result())]
 

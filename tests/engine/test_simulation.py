@@ -130,7 +130,7 @@ class Cluster:
         """Everything that may still write when this driver is gone."""
         return self.zombies + [one for several in self.flying.values() for one in several]
 
-    def wait(self) -> list[Completion]:
+    def wait(self, at_most: float | None = None) -> list[Completion]:
         completions: list[Completion] = []
         while not completions:
             if self.kill_in is not None:
