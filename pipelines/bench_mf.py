@@ -40,11 +40,11 @@ UPDATES = 2_000_000
 GOALS = {("adagrad", 32): 28.0, ("adagrad", 64): 28.0, ("plain", 32): 45.0, ("plain", 64): 45.0}
 """M ratings/s of one core on the first of `TILES`."""
 SHAPES = {
-    False: {"rows": 30_000, "cols": 15_000, "nnz_per_row": 1000.0},
+    False: {"rows": 120_000, "cols": 30_000, "nnz_per_row": 1000.0},
     True: {"rows": 200_000, "cols": 40_000, "nnz_per_row": 1000.0},
 }
-IN_MEMORY, OUT_OF_CORE = "6GiB", "320MiB"
-LIMIT = "500M"
+IN_MEMORY, OUT_OF_CORE = "6GiB", "700MiB"
+LIMIT = "1G"
 """Of the memory cgroup, as `memcap` takes it."""
 EPOCHS, TURNS = 3, 2
 GOAL_SHARE = 0.75
@@ -121,7 +121,7 @@ def kernel(options: Options) -> Section:
 
 def out_of_core(options: Options) -> Section:
     """Whole trainings on the same ratings, all cached and hardly anything cached, in turns."""
-    title = f"epochs after the first of {EPOCHS}, one process, 64 factors"
+    title = f"epochs after the first of {EPOCHS}, one worker, 64 factors"
     section = Section("out_of_core", title)
     splits = datasets.planted("ml_100k", options.data, task="factors", **SHAPES[options.full])
     nnz = api.open_dataset(splits.train).nnz
@@ -132,7 +132,7 @@ def out_of_core(options: Options) -> Section:
     for _ in range(TURNS):
         for name, (memory, under) in caps.items():
             say(f"out_of_core: {name}")
-            train = {"epochs": EPOCHS, "memory": memory, "schedule": "serial"}
+            train = {"epochs": EPOCHS, "memory": memory, "workers": 1}
             what = ("mf", splits.train)
             taken[name].append(train_alone(what, options.scratch, train, {"n_factors": 64}, under))
     for name, summaries in taken.items():

@@ -292,7 +292,8 @@ def _affordable_layout(
         )
     raise DoesNotFit(
         f"the smallest task needs {_mib(need)}, two run at once, and the processes need {_mib(processes)}, but "
-        f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more, or use fewer features (min-count, hashing)"
+        f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more"
+        + (", or use fewer features (min-count, hashing)" if TASKS_AT_ONCE * need > processes else "")
     )
 
 
