@@ -58,7 +58,7 @@ def write_predictions(
 
     Predictions of rows come in the order of the source, those of entries (outputs with ``rows``) by row and column.
     They are spooled by range of rows, so memory holds one range at a time whatever the number of rows. Rows of the
-    source that the dataset left out have label or column -1; their scores are 0 for labels, else NaN.
+    source that the dataset left out have label, column, component or topic -1; their scores are 0 for labels, else NaN.
     """
     path = Path(os.path.abspath(out))
     with (
@@ -89,7 +89,7 @@ def write_predictions(
 
 def _fill(outputs: Mapping[str, Array]) -> dict[str, float]:
     """What rows hold that the dataset left out, by output."""
-    fill = {name: -1.0 for name in ("labels", "columns") if name in outputs}
+    fill = {name: -1.0 for name in ("labels", "columns", "components", "topics") if name in outputs}
     if "labels" not in outputs:
         fill |= {name: np.nan for name, values in outputs.items() if values.dtype.kind == "f"}
     return fill
