@@ -16,16 +16,16 @@ from numba import types
 from numba.core import cgutils
 
 LANES = 16
+EIGHT = 8
 HALF_TYPE, FLOAT_TYPE = ir.HalfType(), ir.FloatType()
 INT16, INT32, INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT_TYPE, LANES)
-WORDS = ir.VectorType(INT32, LANES)
 MASK = ir.VectorType(ir.IntType(1), LANES)
 FLAGS = ("contract", "nsz", "reassoc", "arcp")
 
 
 class Floats:
-    """A vector of 16 floats under construction, or one float."""
+    """A vector of floats under construction (usually 16), or one float."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
@@ -33,9 +33,16 @@ class Floats:
     def _of(self, other: Floats | float | np.float32) -> Any:
         if isinstance(other, Floats):
             return other.value
-        if self.value.type is FLOAT_TYPE:
-            return ir.Constant(FLOAT_TYPE, float(np.float32(other)))
-        return ir.Constant(VECTOR, [float(np.float32(other))] * LANES)
+        number = float(np.float32(other))
+        return ir.Constant(self.value.type, [number] * self.lanes if self.lanes else number)
+
+    @property
+    def lanes(self) -> int:
+        """How many floats it has; 0 for a plain one."""
+        return getattr(self.value.type, "count", 0)
+
+    def _words(self, value: int) -> Any:
+        return ir.Constant(ir.VectorType(INT32, self.lanes), [value] * self.lanes)
 
     def __add__(self, other: Any) -> Floats:
         return Floats(self.builder, self.builder.fadd(self.value, self._of(other), flags=FLAGS))
@@ -63,22 +70,23 @@ class Floats:
 
     def rint(self) -> Floats:
         """Nearest whole numbers."""
-        return Floats(self.builder, self._call("llvm.rint.v16f32"))
+        return Floats(self.builder, self._call("llvm.rint", self.value.type))
 
     def power_of_two(self) -> Floats:
         """2^n of whole numbers from -126 to 127."""
         b = self.builder
-        biased = b.add(b.fptosi(self.value, WORDS), ir.Constant(WORDS, [127] * LANES))
-        return Floats(b, b.bitcast(b.shl(biased, ir.Constant(WORDS, [23] * LANES)), VECTOR))
+        words = ir.VectorType(INT32, self.lanes)
+        biased = b.add(b.fptosi(self.value, words), self._words(127))
+        return Floats(b, b.bitcast(b.shl(biased, self._words(23)), self.value.type))
 
     def split(self) -> tuple[Floats, Floats]:
         """(e, m) with x = m 2^e and m from 1/sqrt 2 to sqrt 2, of positive normal numbers."""
-        b, by = self.builder, ir.Constant(WORDS, [23] * LANES)
-        bits = b.bitcast(self.value, WORDS)
+        b, by, kind = self.builder, self._words(23), self.value.type
+        bits = b.bitcast(self.value, by.type)
         # from sqrt(1/2) on the exponent is that of the next power of two
-        e = b.ashr(b.sub(bits, ir.Constant(WORDS, [0x3F3504F3] * LANES)), by)
-        m = b.bitcast(b.sub(bits, b.shl(e, by)), VECTOR)
-        return Floats(b, b.sitofp(e, VECTOR)), Floats(b, m)
+        e = b.ashr(b.sub(bits, self._words(0x3F3504F3)), by)
+        m = b.bitcast(b.sub(bits, b.shl(e, by)), kind)
+        return Floats(b, b.sitofp(e, kind)), Floats(b, m)
 
     def where(self, mask: Any) -> Floats:
         """0 outside the mask (None: nothing is)."""
@@ -89,31 +97,31 @@ class Floats:
 
     def sum(self) -> Any:
         """The sum of the elements, as a value."""
-        kind = ir.FunctionType(FLOAT_TYPE, [FLOAT_TYPE, VECTOR])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.vector.reduce.fadd.v16f32")
+        kind = ir.FunctionType(FLOAT_TYPE, [FLOAT_TYPE, self.value.type])
+        name = f"llvm.vector.reduce.fadd.v{self.lanes}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, [ir.Constant(FLOAT_TYPE, -0.0), self.value], fastmath=FLAGS)
 
     def largest(self) -> Any:
         """The largest element, as a value."""
-        return self._call("llvm.vector.reduce.fmax.v16f32", FLOAT_TYPE)
+        return self._call("llvm.vector.reduce.fmax", FLOAT_TYPE)
 
-    def _call(self, name: str, result: Any = VECTOR) -> Any:
-        kind = ir.FunctionType(result, [VECTOR])
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, kind, name), [self.value]
-        )
+    def _call(self, name: str, result: Any) -> Any:
+        kind = ir.FunctionType(result, [self.value.type])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"{name}.v{self.lanes}f32")
+        return self.builder.call(function, [self.value])
 
 
 def splat(builder: Any, value: Any, kind: Any = VECTOR) -> Any:
     """A vector with ``value`` in every place."""
     nothing = ir.Constant(kind, ir.Undefined)
     vector = builder.insert_element(nothing, value, ir.Constant(INT32, 0))
-    return builder.shuffle_vector(vector, nothing, ir.Constant(WORDS, [0] * LANES))
+    return builder.shuffle_vector(vector, nothing, ir.Constant(ir.VectorType(INT32, kind.count), None))
 
 
-def every(builder: Any, value: Any) -> Floats:
+def every(builder: Any, value: Any, lanes: int = LANES) -> Floats:
     """A float in every place."""
-    return Floats(builder, splat(builder, value))
+    return Floats(builder, splat(builder, value, ir.VectorType(FLOAT_TYPE, lanes)))
 
 
 class Row:
@@ -129,15 +137,15 @@ class Row:
         self.start = builder.bitcast(start, self.element.as_pointer())
         self.size = builder.extract_value(array.shape, 0 if i is None else 1)
 
-    def _at(self, k: Any) -> tuple[Any, Any, int, str]:
-        kind = ir.VectorType(self.element, LANES)
+    def _at(self, k: Any, lanes: int = LANES) -> tuple[Any, Any, int, str]:
+        kind = ir.VectorType(self.element, lanes)
         address = self.builder.bitcast(self.builder.gep(self.start, [k]), kind.as_pointer())
         return kind, address, 2 if self.half else 4, "v16i16.p0" if self.half else "v16f32.p0"
 
-    def load(self, k: Any, mask: Any = None) -> Floats:
-        """Elements [k, k + 16), 0 outside the mask."""
+    def load(self, k: Any, mask: Any = None, lanes: int = LANES) -> Floats:
+        """Elements [k, k + lanes), 0 outside the mask."""
         b = self.builder
-        kind, address, align, name = self._at(k)
+        kind, address, align, name = self._at(k, lanes)
         if mask is None:
             value = b.load(address, align=align)
         else:
@@ -145,7 +153,9 @@ class Row:
             masked = cgutils.get_or_insert_function(b.module, function, f"llvm.masked.load.{name}")
             value = b.call(masked, [address, INT32(align), mask, ir.Constant(kind, None)])
         if self.half:
-            value = b.fpext(b.bitcast(value, ir.VectorType(HALF_TYPE, LANES)), VECTOR)
+            value = b.fpext(
+                b.bitcast(value, ir.VectorType(HALF_TYPE, lanes)), ir.VectorType(FLOAT_TYPE, lanes)
+            )
         return Floats(b, value)
 
     def rounded(self, x: Floats) -> tuple[Any, Floats]:
@@ -153,18 +163,41 @@ class Row:
         if not self.half:
             return x.value, x
         b = self.builder
-        half = b.fptrunc(x.value, ir.VectorType(HALF_TYPE, LANES))
-        return b.bitcast(half, ir.VectorType(INT16, LANES)), Floats(b, b.fpext(half, VECTOR))
+        half = b.fptrunc(x.value, ir.VectorType(HALF_TYPE, x.lanes))
+        return b.bitcast(half, ir.VectorType(INT16, x.lanes)), Floats(b, b.fpext(half, x.value.type))
 
     def store(self, value: Any, k: Any, mask: Any = None) -> None:
         b = self.builder
-        kind, address, align, name = self._at(k)
+        kind, address, align, name = self._at(k, value.type.count)
         if mask is None:
             b.store(value, address, align=align)
             return
         function = ir.FunctionType(ir.VoidType(), [kind, address.type, INT32, MASK])
         masked = cgutils.get_or_insert_function(b.module, function, f"llvm.masked.store.{name}")
         b.call(masked, [value, address, INT32(align), mask])
+
+
+class Elements:
+    """Some elements of a row of float32, eight at a time, by scalar loads and stores.
+
+    On the processors at hand the machine's own gathers and scatters take twice as long.
+    """
+
+    def __init__(self, row: Row, places: list[Any]) -> None:
+        self.builder = row.builder
+        self.addresses = [self.builder.gep(row.start, [place]) for place in places]
+
+    def load(self) -> Floats:
+        b = self.builder
+        vector = ir.Constant(ir.VectorType(FLOAT_TYPE, len(self.addresses)), ir.Undefined)
+        for n, address in enumerate(self.addresses):
+            vector = b.insert_element(vector, b.load(address, align=4), INT32(n))
+        return Floats(b, vector)
+
+    def store(self, x: Floats) -> None:
+        """Put elements back; their places must differ."""
+        for n, address in enumerate(self.addresses):
+            self.builder.store(self.builder.extract_element(x.value, INT32(n)), address, align=4)
 
 
 Body = Callable[[Any, Any, list[Floats]], list[Floats]]
@@ -213,8 +246,32 @@ def over_row(builder: Any, n: Any, carried: list[Floats], body: Body) -> list[Fl
     return found
 
 
-def zeros(builder: Any) -> Floats:
-    return Floats(builder, ir.Constant(VECTOR, [0.0] * LANES))
+def over_eights(
+    builder: Any, n: Any, carried: list[Floats], body: Callable[..., list[Floats]]
+) -> list[Floats]:
+    """Run ``body(k, carried)`` for k = 0, 8, ... below n, a multiple of 8."""
+    before = builder.block
+    head, inside, end = (builder.append_basic_block(name) for name in ("head", "inside", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    k = builder.phi(INT64)
+    k.add_incoming(INT64(0), before)
+    phis = [builder.phi(x.value.type) for x in carried]
+    for phi, x in zip(phis, carried, strict=True):
+        phi.add_incoming(x.value, before)
+    builder.cbranch(builder.icmp_unsigned("<", k, n), inside, end)
+    builder.position_at_end(inside)
+    results = body(k, [Floats(builder, phi) for phi in phis])
+    k.add_incoming(builder.add(k, INT64(EIGHT)), builder.block)
+    for phi, x in zip(phis, results, strict=True):
+        phi.add_incoming(x.value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(end)
+    return [Floats(builder, phi) for phi in phis]
+
+
+def zeros(builder: Any, lanes: int = LANES) -> Floats:
+    return Floats(builder, ir.Constant(ir.VectorType(FLOAT_TYPE, lanes), [0.0] * lanes))
 
 
 def is_row(kind: Any, *dtypes: Any) -> bool:

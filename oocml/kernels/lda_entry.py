@@ -140,6 +140,27 @@ def entropy_row(typingctx: Any, z: Any, t: Any) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
+def unpack(typingctx: Any, e: Any, z: Any, t: Any) -> Any:
+    """e = z[t]; returns the sum. ``e`` is a vector as long as a row, rounded up to `LANES`."""
+    del typingctx, t
+    if not (is_row(z, *_KEPT) and is_row(e, _FLOATS)):
+        return None
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to = Row(context, builder, signature.args[0], args[0])
+        row = Row(context, builder, signature.args[1], args[1], args[2])
+
+        def body(k: Any, mask: Any, carried: list[Floats]) -> list[Floats]:
+            x = row.load(k, mask)
+            to.store(x.value, k)
+            return [carried[0] + x]
+
+        return over_row(builder, row.size, [zeros(builder)], body)[0].sum()
+
+    return _FLOATS(e, z, types.intp), codegen
+
+
+@intrinsic  # type: ignore[misc]
 def log_of(typingctx: Any, x: Any) -> Any:
     """Natural logarithm of a positive normal float32, to 1e-6 of 1 or of it; a tenth of the time of the library's."""
     del typingctx, x

@@ -9,37 +9,18 @@ sub-epoch.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from oocml.errors import InputError
-from oocml.models import lda_bound, lda_settings, lda_visits
+from oocml.models import lda_bound, lda_passes, lda_settings, lda_visits
 from oocml.models.lda_scoring import LdaScoring
-from oocml.models.lda_settings import kind_of
+from oocml.models.lda_settings import in_batches, stores_z, support_size
+from oocml.models.lda_training import Training
 from oocml.models.lda_visits import TOP_WORDS, Documents, initial_topic_word, word_numbers
-from oocml.models.protocol import (
-    Array,
-    Epoch,
-    Epochs,
-    Final,
-    Kernel,
-    Parts,
-    Pass,
-    Problem,
-    Program,
-    Settings,
-    StateSpec,
-    derive_seed,
-)
+from oocml.models.protocol import Array, Kernel, Pass, Problem, Program, Settings, StateSpec
 from oocml.models.top_columns import TopColumns
 from oocml.types import Bounds, Panel
-
-
-START_SEED = 1
 
 
 class LDA:
@@ -52,13 +33,8 @@ class LDA:
     tiles = True
     summary_reads = ("totals", "top_words", "top_weights")
     kernels: Mapping[str, Kernel] = {
-        "start": Kernel(lda_visits.start),
-        "visit": Kernel(lda_visits.visit),
-        "entropy": Kernel(lda_visits.entropy),
-        "lengths": Kernel(lda_bound.lengths),
-        "document_terms": Kernel(lda_bound.document_terms),
-        "word_terms": Kernel(lda_bound.word_terms),
-        "top_words": Kernel(lda_visits.top_words),
+        **{function.__name__: Kernel(function) for function in lda_visits.VISITS},
+        **{function.__name__: Kernel(function) for function in lda_bound.VISITS},
     }
 
     def defaults(self) -> Settings:
@@ -74,37 +50,31 @@ class LDA:
 
     def state(self, problem: Problem) -> tuple[StateSpec, ...]:
         settings, f32 = problem.settings, "float32"
-        k = int(settings["n_topics"])
-        top = (k, TOP_WORDS)
-        return (
-            StateSpec(
-                "gamma",
-                "row",
-                ("rows", k),
-                f32,
-                "Dirichlet parameters of documents",
-                init=float(settings["alpha"]),
-            ),
-            StateSpec(
-                "topic_word",
-                "col",
-                ("cols", k),
-                f32,
-                "Dirichlet parameters of topics, by word",
-                initial_topic_word,
-                export=True,
-            ),
-            StateSpec(
-                "totals", "shared", (k,), "float64", "sums of topic_word over words", export=True, merge=True
-            ),
+        k, z_type, size = int(settings["n_topics"]), str(settings["z_dtype"]), support_size(settings)
+        top, rows, cols = (k, TOP_WORDS), ("rows", k), ("cols", k)
+        specs = [
+            StateSpec("topic_word", "col", cols, f32, "topics, by word", initial_topic_word, export=True),
             StateSpec("word", "col", ("cols",), "int32", "column of the dataset", word_numbers, export=True),
-            StateSpec("priors", "shared", (2,), "float64", "alpha, eta", initial_priors, export=True),
-            StateSpec(
-                "top_words", "shared", top, "int64", "topics' most probable words", init=-1.0, export=True
-            ),
-            StateSpec("top_weights", "shared", top, f32, "their probabilities", init=-1.0, export=True),
-            StateSpec("z", "cell", ("entries", k), settings["z_dtype"], "responsibilities of topics"),
-        )
+            StateSpec("totals", "shared", (k,), "float64", "sums over words", export=True, merge=True),
+            StateSpec("priors", "shared", (3,), "float64", "alpha, eta, tokens", initial_priors, export=True),
+            StateSpec("top_words", "shared", top, "int64", "topics' most probable words", -1.0, export=True),
+            StateSpec("top_weights", "shared", top, f32, "their probabilities", -1.0, export=True),
+        ]
+        if stores_z(settings):
+            specs += [
+                StateSpec("gamma", "row", rows, f32, "topics of documents", float(settings["alpha"])),
+                StateSpec("z", "cell", ("entries", k), z_type, "responsibilities of topics"),
+            ]
+        if size:
+            index = "uint8" if k <= 256 else "uint16"
+            specs += [
+                StateSpec("z_index", "cell", ("entries", size), index, "topics that entries keep"),
+                StateSpec("z_value", "cell", ("entries", size), z_type, "their responsibilities"),
+            ]
+        if in_batches(settings):
+            specs += [StateSpec(name, "row", rows, f32, "gamma - alpha") for name in lda_passes.COUNTS]
+            specs.append(StateSpec("word_counts", "col", cols, f32, "sums of responsibilities"))
+        return tuple(specs)
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
         return {}
@@ -113,28 +83,14 @@ class LDA:
         return Documents(panel.X, panel.row_ids)
 
     def epoch_passes(self, problem: Problem) -> tuple[Pass, ...]:
-        return (visit_pass(problem),)
+        return lda_passes.of_epochs(problem)
 
     def other_passes(self, problem: Problem) -> tuple[Pass, ...]:
-        return start_pass(problem), lengths_pass(problem), *bound_passes(problem), top_words_pass()
+        return lda_passes.others(problem)
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
-        """Random responsibilities; then per segment its epochs and the exact bound."""
-        found = yield start_pass(problem)
-        if found["bad"]:
-            raise InputError(
-                f"{int(found['bad'])} counts are negative or not finite; lda needs counts of words, not weights"
-            )
-        yield words_pass(bound=False)
-        tokens = float(found["tokens"])
-        log_lengths = (yield lengths_pass(problem))["log_lengths"]
-        number = 0
-        for n_epochs in segments:
-            yield from train(problem, number, n_epochs, partial(epoch_of, tokens, float(log_lengths)))
-            number += n_epochs
-            bound = yield from measure(problem)
-            yield top_words_pass()
-            yield Final(-bound / tokens, extra={"elbo": bound / tokens})
+        """See `lda_training.Training`."""
+        return Training(problem).program(segments)
 
     def scoring(self, problem: Problem, top: int) -> LdaScoring:
         return LdaScoring(problem, top)
@@ -147,68 +103,4 @@ class LDA:
 
 def initial_priors(problem: Problem, bounds: Bounds) -> Array:
     del bounds
-    return np.array([problem.settings["alpha"], problem.settings["eta"]])
-
-
-def epoch_of(tokens: float, log_lengths: float, number: int, parts: Parts) -> Epoch:
-    return Epoch(number, (log_lengths - float(parts["log_sum"])) / tokens)
-
-
-def train(problem: Problem, before: int, n_epochs: int, epoch_of: Any) -> Generator[Any, Any, None]:
-    """Epochs before + 1 to before + n_epochs; neighbours of one kind need not wait for one another."""
-    kinds = [kind_of(problem.settings, before + n + 1, before + n_epochs) for n in range(n_epochs)]
-    first = 0
-    while first < n_epochs:
-        kind = kinds[first]
-        n = next((n for n in range(first, n_epochs) if kinds[n] != kind), n_epochs) - first
-        pass_ = replace(visit_pass(problem), params={"kind": kind})
-        number = before + first + 1
-        done = yield Epochs(pass_, ({},) * n, lambda m, parts, number=number: epoch_of(number + m, parts))
-        if len(done) < n:
-            return
-        first += n
-
-
-def measure(problem: Problem) -> Generator[Any, Any, float]:
-    """The exact bound; Lambda is summed anew on the way."""
-    results = []
-    for pass_ in bound_passes(problem):
-        results.append((yield pass_))
-    return lda_bound.stored_bound(problem, *results)
-
-
-def start_pass(problem: Problem) -> Pass:
-    params = {"seed": derive_seed(problem.seed, START_SEED)}
-    writes = ("gamma", "topic_word", "z")
-    return Pass("start", "tiles", "start", reads=("word",), writes=writes, data=True, params=params)
-
-
-def visit_pass(problem: Problem) -> Pass:
-    changed = ("gamma", "topic_word", "totals", "z")
-    at_once = int(problem.settings["sub_epoch_width"])
-    return Pass("visit", "tiles", "visit", reads=changed, writes=changed, data=True, at_once=at_once)
-
-
-def lengths_pass(problem: Problem) -> Pass:
-    return Pass("lengths", "rows", "lengths", reads=("gamma",), params={"alpha": problem.settings["alpha"]})
-
-
-def words_pass(bound: bool) -> Pass:
-    """Sum Lambda, exactly."""
-    return Pass(
-        "words", "cols", "word_terms", reads=("topic_word",), writes=("totals",), params={"bound": bound}
-    )
-
-
-def bound_passes(problem: Problem) -> tuple[Pass, Pass, Pass]:
-    params = {"alpha": problem.settings["alpha"]}
-    return (
-        Pass("entropy", "tiles", "entropy", reads=("z",), data=True),
-        Pass("documents", "rows", "document_terms", reads=("gamma",), params=params),
-        words_pass(bound=True),
-    )
-
-
-def top_words_pass() -> Pass:
-    reads, writes = ("topic_word", "word", "totals"), ("top_words", "top_weights")
-    return Pass("top_words", "once", "top_words", reads=reads, writes=writes)
+    return np.array([problem.settings["alpha"], problem.settings["eta"], 0])

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import digamma, gammaln
 
 from oocml.kernels.lda_fold_in import count_pairs, lda_fold_in, lda_halve, lda_log_likelihood
 from oocml.metrics import coherence
-from oocml.models.lda_bound import slices, topic_divergence, total_divergence
+from oocml.models.lda_bound import free_document_terms, in_use, slices, topic_divergence, total_divergence
 from oocml.models.lda_visits import Documents
 from oocml.models.protocol import Array, Problem, derive_seed
-from oocml.types import Bounds, Csr, Float32Array, Int32Array, Int64Array
+from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int32Array, Int64Array
 
 SPLIT_SEED = 2
 STEPS = 100
@@ -40,6 +39,7 @@ class Gathered(NamedTuple):
     totals: Float32Array
     alpha: float
     eta: float
+    training_tokens: float
     top_words: Int64Array
     words: list[Words]
     """One for each column block so far."""
@@ -92,9 +92,9 @@ class LdaScoring:
 
     def begin(self, data: Documents, n_rows: int, state: Mapping[str, Array]) -> Gathered:
         # a run that has no epoch yet is scored to see whether it can be
-        alpha, eta = map(float, state["priors"])
+        alpha, eta, tokens = map(float, state["priors"])
         totals = np.maximum(state["totals"], eta * max(1, self.n_words)).astype(np.float32)
-        return Gathered(totals, alpha, eta, state["top_words"], [], [], [])
+        return Gathered(totals, alpha, eta, tokens, state["top_words"], [], [], [])
 
     def visit(
         self,
@@ -108,7 +108,7 @@ class LdaScoring:
         if cols.lo not in self.divergences:
             self.divergences[cols.lo] = topic_divergence(topic_word, accumulator.eta)
         rows = np.repeat(np.arange(len(X.indptr) - 1, dtype=np.int32), np.diff(X.indptr))
-        known = (topic_word[X.indices, 0] > 0) & (X.data > 0)
+        known = in_use(topic_word)[X.indices] & (X.data > 0)
         row, index, count = rows[known], X.indices[known], X.data[known]
         words, place = np.unique(index, return_inverse=True)
         n_before = sum(map(len, accumulator.topic_word))
@@ -127,7 +127,7 @@ class LdaScoring:
         for rows in slices(len(data.number), self.n_topics, ROWS_AT_ONCE):
             whole = rows_of(documents, rows, documents.data)
             gamma, log_sum = self._infer(whole, topic_word, accumulator)
-            bound += log_sum + document_terms(gamma, whole, accumulator.alpha)
+            bound += log_sum + free_document_terms(gamma, tokens_of(whole), accumulator.alpha)
             gamma, _ = self._infer(rows_of(documents, rows, observed), topic_word, accumulator)
             rest = rows_of(documents, rows, documents.data - observed)
             log_likelihood += lda_log_likelihood(rest, topic_word, accumulator.totals, gamma)
@@ -139,7 +139,7 @@ class LdaScoring:
             self._pairs(accumulator, len(data.number)),
             total_divergence(accumulator.totals, accumulator.eta, self.n_words)
             + sum(self.divergences.values()),
-            float(accumulator.totals.sum(dtype=np.float64)) - accumulator.eta * self.n_words * self.n_topics,
+            accumulator.training_tokens,
         )
 
     def merge(self, a: Counted, b: Counted) -> Counted:
@@ -208,14 +208,10 @@ class LdaScoring:
         return coherence.Cooccurrence(n_documents, np.einsum("ktt->kt", counts).copy(), counts)
 
 
-def document_terms(gamma: Float32Array, documents: Csr, alpha: float) -> float:
-    """What the documents' share of the bound has beside the terms of tokens."""
-    g, whole, k = gamma.astype(np.float64), gamma.sum(axis=1, dtype=np.float64), gamma.shape[1]
-    tokens = np.add.reduceat(np.append(documents.data, 0), documents.indptr[:-1], dtype=np.float64)
-    tokens[np.diff(documents.indptr) == 0] = 0
-    expected = digamma(g) - digamma(whole)[:, None]
-    terms = gammaln(g).sum() - gammaln(whole).sum() + ((alpha - g) * expected).sum()
-    return float(len(g) * (gammaln(k * alpha) - k * gammaln(alpha)) + terms - tokens @ digamma(whole))
+def tokens_of(documents: Csr) -> Float64Array:
+    """Of each document."""
+    sums = np.add.reduceat(np.append(documents.data, 0), documents.indptr[:-1], dtype=np.float64)
+    return np.where(np.diff(documents.indptr) > 0, sums, 0)
 
 
 def rows_of(documents: Csr, rows: slice, data: Float32Array) -> Csr:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import digamma
 
-from oocml.kernels.lda import lda_cvb0, lda_entropy, lda_esvi, lda_start
+from oocml.kernels.lda import lda_recount, lda_start, lda_visit
+from oocml.kernels.lda_batch import Sums, Weights, lda_batch, lda_batch_cvb0, lda_draw_words
+from oocml.kernels.lda_fold_in import lda_fold_in
+from oocml.kernels.lda_support import lda_recount_support, lda_truncate, lda_visit_support
 from oocml.kernels.topk import merge_topk
-from oocml.models.lda_bound import slices
-from oocml.models.protocol import Array, Parts, Problem, Visit
+from oocml.models.lda_bound import in_use, slices, used_rows
+from oocml.models.lda_settings import stores_z
+from oocml.models.protocol import Array, Parts, Problem, Visit, derive_seed
 from oocml.types import Bounds, Csr, Int64Array
 
 TOP_WORDS = 10
 """Words by which a topic is known."""
+WORD_SEED = 3
+SHAPES = {True: 100, False: 10}
+"""Of the gamma distribution that topics are drawn from, for variational inference (Hoffman's) and for CVB0."""
 
 
 class Documents(NamedTuple):
@@ -32,14 +41,23 @@ def kept(array: Array) -> Array:
 def word_numbers(problem: Problem, bounds: Bounds) -> Array:
     """Columns of the dataset."""
     ids = problem.feature_ids
-    return np.arange(*bounds) if ids is None else ids[bounds.lo : bounds.hi]
+    return np.arange(*bounds, dtype=np.int32) if ids is None else ids[bounds.lo : bounds.hi]
 
 
 def initial_topic_word(problem: Problem, bounds: Bounds) -> Array:
-    """eta; words without entries are no part of the model, which 0 stands for."""
-    used = problem.feature_nnz[bounds.lo : bounds.hi] > 0
-    eta = np.where(used, problem.settings["eta"], 0).astype(np.float32)
-    return np.broadcast_to(eta[:, None], (bounds.size, int(problem.settings["n_topics"])))
+    """eta; or random numbers where no responsibilities begin. Words without entries are 0: no part of the model."""
+    settings, nnz = problem.settings, problem.feature_nnz[bounds.lo : bounds.hi]
+    n_topics, eta = int(settings["n_topics"]), float(settings["eta"])
+    if stores_z(settings):
+        column = np.where(nnz > 0, eta, 0).astype(np.float32)
+        return np.broadcast_to(column[:, None], (bounds.size, n_topics))
+    is_baseline = settings["inference"] in ("vi", "svi")
+    mean = np.where(nnz > 0, 1.0 if is_baseline else nnz / n_topics + eta, 0)
+    drawn = np.empty((bounds.size, n_topics), np.float32)
+    seed = np.uint64(derive_seed(problem.seed, WORD_SEED))
+    lda_draw_words(word_numbers(problem, bounds), seed, np.float32(SHAPES[is_baseline]), drawn)
+    drawn *= mean[:, None].astype(np.float32)
+    return drawn
 
 
 def start(v: Visit) -> Parts:
@@ -49,16 +67,116 @@ def start(v: Visit) -> Parts:
     return {"tokens": tokens, "bad": n_bad}
 
 
+def count(v: Visit) -> Parts:
+    n = v.data.X.data
+    return {"tokens": n.sum(dtype=np.float64), "bad": np.count_nonzero(~((n >= 0) & (n < np.inf)))}
+
+
 def visit(v: Visit) -> Parts:
-    before = v.shared["totals"].copy()
-    kernel = lda_cvb0 if v.params["kind"] == "cvb0" else lda_esvi
-    totals = v.shared["totals"]
-    log_sum = kernel(v.data.X, kept(v.cell["z"]), v.row["gamma"], v.col["topic_word"], totals)
+    totals, before = v.shared["totals"], v.shared["totals"].copy()
+    exact, blocks = v.params["kind"] == "esvi", (v.row["gamma"], v.col["topic_word"], totals)
+    if "z" in v.cell:
+        log_sum = lda_visit(v.data.X, kept(v.cell["z"]), *blocks, exact)
+    else:
+        index, value = v.cell["z_index"], kept(v.cell["z_value"])
+        log_sum = lda_visit_support(v.data.X, index, value, *blocks, exact)
     return {"log_sum": log_sum, "totals": totals - before}
 
 
-def entropy(v: Visit) -> Parts:
-    return {"entropy": lda_entropy(v.data.X, kept(v.cell["z"]))}
+def truncate(v: Visit) -> Parts:
+    index, value = v.cell["z_index"], kept(v.cell["z_value"])
+    outside = lda_truncate(v.data.X, kept(v.cell["z"]), index, value, v.row["gamma"], v.col["topic_word"])
+    return {"outside": outside}
+
+
+def recount(v: Visit) -> Parts:
+    """Gamma and lambda as the sums of what is kept, without what rounding did to them."""
+    blocks = v.row["gamma"], v.col["topic_word"]
+    if "z" in v.cell:
+        return {"entropy": lda_recount(v.data.X, kept(v.cell["z"]), *blocks)}
+    return {"entropy": lda_recount_support(v.data.X, v.cell["z_index"], kept(v.cell["z_value"]), *blocks)}
+
+
+def batch(v: Visit) -> Parts:
+    """Add up responsibilities of a tile; the names of what is read and written are in the parameters."""
+    n_topics, params = len(v.shared["totals"]), v.params
+    nothing = np.zeros((0, n_topics), np.float32)
+    counts = nothing if params["fresh"] else v.row[params["counts"]]
+    sums = Sums(v.row.get(params["into"], nothing), v.col.get("word_counts", nothing))
+    alpha, topic_word, totals = np.float32(params["alpha"]), v.col["topic_word"], v.shared["totals"]
+    if params["kind"] == "cvb0":
+        log_sum = lda_batch_cvb0(v.data.X, counts, topic_word, totals, alpha, sums)
+    else:
+        weights = Weights(v.scratch["weights"], v.scratch["shift"])
+        log_sum = lda_batch(v.data.X, counts, topic_word, totals, alpha, weights, sums)
+    return {"log_sum": log_sum, "tokens": v.data.X.data.sum(dtype=np.float64)}
+
+
+def infer(v: Visit) -> Parts:
+    """One iteration of documents; all of them at once where the tile has whole documents."""
+    params = v.params
+    if v.cols.size == params["n_features"]:
+        gamma, alpha = v.row[params["into"]], np.float32(params["alpha"])
+        totals = v.shared["totals"].astype(np.float32)
+        log_sum = lda_fold_in(v.data.X, v.col["topic_word"], totals, alpha, int(params["inner"]), gamma)
+        gamma -= alpha
+        return {"log_sum": log_sum, "whole": 1.0}
+    return {**batch(v), "whole": 0.0}
+
+
+def changes(v: Visit) -> Parts:
+    """How far documents moved, summed over topics."""
+    one, other = (v.row[name] for name in ("counts", "counts_next"))
+    return {"change": sum(float(np.abs(one[r] - other[r]).sum(dtype=np.float64)) for r in slices(*one.shape))}
+
+
+def step(v: Visit) -> Parts:
+    """Move topics to what the responsibilities of a batch say; also Lambda, summed exactly."""
+    topic_word, found, rho = v.col["topic_word"], v.col["word_counts"], np.float32(v.params["rho"])
+    scale, eta = np.float32(v.params["scale"]), np.float32(v.params["eta"])
+    sums = np.zeros(topic_word.shape[1])
+    for words in slices(*topic_word.shape):
+        wanted = (eta + scale * found[words]) * in_use(topic_word[words])[:, None]
+        topic_word[words] += rho * (wanted - topic_word[words])
+        sums += topic_word[words].sum(axis=0, dtype=np.float64)
+    return {"totals": sums}
+
+
+def document_priors(v: Visit) -> Parts:
+    """Terms of the fixed point for alpha (Minka 2000): numerator, and denominator over K."""
+    gamma, alpha = v.row["gamma"], float(v.params["alpha"])
+    whole = gamma.sum(axis=1, dtype=np.float64)
+    weight = float((digamma(whole) - digamma(gamma.shape[1] * alpha)).sum())
+    return {"numerator": prior_terms(gamma, alpha), "denominator": weight}
+
+
+def word_priors(v: Visit) -> Parts:
+    return {"numerator": prior_terms(v.col["topic_word"], float(v.params["eta"]))}
+
+
+def prior_terms(array: Array, prior: float) -> float:
+    """Sum of psi(prior + n) - psi(prior) over rows that are in use."""
+    total = 0.0
+    for rows in slices(*array.shape):
+        some = used_rows(array[rows])
+        total += float((digamma(some) - digamma(prior)).sum())
+    return total
+
+
+def shift_documents(v: Visit) -> None:
+    v.row["gamma"] += np.float32(v.params["by"])
+
+
+def shift_words(v: Visit) -> Parts:
+    topic_word, sums = v.col["topic_word"], np.zeros(v.col["topic_word"].shape[1])
+    for words in slices(*topic_word.shape):
+        topic_word[words] += np.float32(v.params["by"]) * in_use(topic_word[words])[:, None]
+        sums += topic_word[words].sum(axis=0, dtype=np.float64)
+    return {"totals": sums}
+
+
+def keep_priors(v: Visit) -> None:
+    v.shared["priors"][:] = v.params["priors"]
 
 
 def top_words(v: Visit) -> None:
@@ -76,3 +194,23 @@ def top_words(v: Visit) -> None:
     order = np.lexsort((ids, -both), axis=1)[:, :TOP_WORDS]
     v.shared["top_words"][...] = np.take_along_axis(ids, order, axis=1)
     v.shared["top_weights"][...] = np.take_along_axis(both, order, axis=1)
+
+
+VISITS: tuple[Callable[[Visit], Parts | None], ...] = (
+    start,
+    count,
+    visit,
+    truncate,
+    recount,
+    batch,
+    infer,
+    changes,
+    step,
+    document_priors,
+    word_priors,
+    shift_documents,
+    shift_words,
+    keep_priors,
+    top_words,
+)
+"""Kernels go by these functions' names."""

@@ -77,6 +77,11 @@ CASES = {
     "gmm vi": Case("gmm", numbers, {"n_components": 4, "inference": "vi"}),
     "lda": Case("lda", ratings, {"n_topics": 3}, infers_rows=True),
     "lda cvb0": Case("lda", ratings, {"n_topics": 19, "inference": "cvb0", "z_dtype": "float32"}, True),
+    "lda top k": Case("lda", ratings, {"n_topics": 19, "top_k": 8, "exact_every": 1}, True),
+    "lda without z": Case("lda", ratings, {"n_topics": 3, "store_z": False}, True),
+    "lda vi": Case("lda", ratings, {"n_topics": 3, "inference": "vi", "inner": 3}, True),
+    "lda vi after cvb0": Case("lda", ratings, {"n_topics": 3, "inference": "vi", "start": "cvb0"}, True),
+    "lda svi": Case("lda", ratings, {"n_topics": 3, "inference": "svi", "batches": 2}, True),
     "robust": Case(ROBUST, classes(4)),
 }
 

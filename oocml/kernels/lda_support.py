@@ -1,0 +1,154 @@
+"""Visits of a tile whose entries keep responsibilities for a few topics each; see `oocml.kernels.lda`.
+
+An entry's support is fixed once it has been chosen. What the support's topics have in gamma, lambda and Lambda is
+gathered into short rows, visited there as all topics are, and put back.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+import numpy as np
+
+from oocml.kernels.digamma import LN2
+from oocml.kernels.jit import jit
+from oocml.kernels.lda import AHEAD, add_change, buffers, invert, invert_plainly, keep, prefetch_row
+from oocml.kernels.lda_entry import entropy_row, esvi_weights, largest_exponent, log_of, unpack
+from oocml.kernels.lda_support_entry import cvb0_weights_on, esvi_weights_on, renew_on
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_LEAST_SUM = np.float32(2.0**-60)
+_MOST = np.int32(np.float32(2).view(np.int32))
+
+# i=document, j=word, k=topic, s=place in the support, t=entry, e=weights of one entry
+
+
+@jit
+def _small_weights(e, index, t, gamma, i, topic_word, j, inverse):
+    """The weights' sum, brought into range, and by which power of two; see `oocml.kernels.lda.lda_visit`."""
+    size = index.shape[1]
+    rows, by = np.empty((2, size), np.float32), np.zeros(len(e), np.float32)
+    for s in range(size):
+        k = np.intp(index[t, s])
+        rows[0, s], rows[1, s], by[s] = gamma[i, k], topic_word[j, k], inverse[k]
+    shift = -largest_exponent(rows, 0, rows, 1)
+    return esvi_weights(e, rows, 0, rows, 1, by, shift), shift
+
+
+@jit
+def lda_visit_support(tile, index, value, gamma, topic_word, totals, exact):
+    """One visit of every entry, of ESVI if ``exact``, else of CVB0.
+
+    Parameters
+    ----------
+    index : shape (nnz, k): topics of each entry's support.
+    value : shape (nnz, k), float32 or uint16: their responsibilities. Changed, like all that follow.
+    gamma, topic_word, totals : as for `oocml.kernels.lda.lda_visit`, and so is the result.
+    """
+    size = index.shape[1]
+    _, factors, before = buffers(len(totals))
+    e, _, _ = buffers(size)
+    inverse, log_sum = factors[0], 0.0
+    for i in range(len(tile.indptr) - 1):
+        lo, hi = tile.indptr[i], tile.indptr[i + 1]
+        if lo == hi:
+            continue
+        log_scale = log_of(invert(totals, factors) if exact else invert_plainly(totals, factors))
+        keep(before, gamma[i])
+        for t in range(lo, hi):
+            j, n, shift = np.intp(tile.indices[t]), tile.data[t], _ZERO
+            if t + AHEAD < len(tile.indices):
+                prefetch_row(topic_word, tile.indices[t + AHEAD])
+            if exact:
+                total = esvi_weights_on(e, index, t, gamma, i, topic_word, j, inverse)
+                if total < _LEAST_SUM:
+                    total, shift = _small_weights(e, index, t, gamma, i, topic_word, j, inverse)
+            else:
+                total = cvb0_weights_on(e, index, value, t, gamma, i, topic_word, j, inverse)
+            log_sum += n * (log_of(total) - log_scale - shift * LN2)
+            renew_on(e, _ONE / total, n, index, value, t, gamma, i, topic_word, j)
+        add_change(totals, gamma[i], before)
+    return log_sum
+
+
+@jit
+def _count_above(bits, n, least):
+    found = np.int32(0)
+    for k in range(n):
+        found += np.int32(bits[k] > least)
+    return found
+
+
+@jit
+def _choose(bits, n_topics, chosen):
+    """The topics with the largest weights, in increasing order; of equal ones the first.
+
+    Weights from 0 to 1 are ordered as their bits are. Bisection takes a third of the time of keeping a list.
+    """
+    size, lo, hi = len(chosen), np.int32(-1), _MOST
+    while hi - lo > 1:
+        middle = np.int32((lo + hi) >> 1)
+        n_above = _count_above(bits, n_topics, middle)
+        if n_above == size:
+            lo = hi = middle
+        elif n_above > size:
+            lo = middle
+        else:
+            hi = middle
+    n_left = size - _count_above(bits, n_topics, hi)
+    s = 0
+    for k in range(n_topics):
+        if bits[k] > hi or (n_left > 0 and bits[k] > lo):
+            n_left -= bits[k] <= hi
+            chosen[s] = k
+            s += 1
+
+
+@jit
+def lda_truncate(tile, z, index, value, gamma, topic_word):
+    """Choose each entry's support, its largest responsibilities, and share out all mass among them.
+
+    Parameters
+    ----------
+    z : shape (nnz, K), float32 or uint16.
+    index, value : shape (nnz, k). Filled.
+    gamma, topic_word : what is kept is added, times tokens.
+
+    Returns
+    -------
+    Sum over tokens of the mass outside of the supports.
+    """
+    size, n_topics = index.shape[1], z.shape[1]
+    chosen = np.zeros(size, np.int64)
+    (e, _, _), (few, _, _) = buffers(n_topics), buffers(size)
+    bits, outside = e.view(np.int32), 0.0
+    for i in range(len(tile.indptr) - 1):
+        for t in range(tile.indptr[i], tile.indptr[i + 1]):
+            j, n = np.intp(tile.indices[t]), tile.data[t]
+            if t + AHEAD < len(tile.indices):
+                prefetch_row(topic_word, tile.indices[t + AHEAD])
+            everything = unpack(e, z, t)
+            _choose(bits, n_topics, chosen)
+            total = _ZERO
+            for s in range(size):
+                index[t, s], value[t, s] = chosen[s], 0
+                few[s] = e[chosen[s]]
+                total += few[s]
+            renew_on(few, _ONE / total, n, index, value, t, gamma, i, topic_word, j)
+            outside += n * (everything - total)
+    return outside
+
+
+@jit
+def lda_recount_support(tile, index, value, gamma, topic_word):
+    """Add what is kept, times tokens, to gamma and lambda; returns minus the sum over tokens of z log z."""
+    e, _, _ = buffers(index.shape[1])
+    entropy = 0.0
+    for i in range(len(tile.indptr) - 1):
+        for t in range(tile.indptr[i], tile.indptr[i + 1]):
+            j, n = np.intp(tile.indices[t]), tile.data[t]
+            unpack(e, value, t)
+            for s in range(index.shape[1]):
+                k = np.intp(index[t, s])
+                gamma[i, k] += n * e[s]
+                topic_word[j, k] += n * e[s]
+            entropy += n * entropy_row(value, t)
+    return entropy
