@@ -36,23 +36,26 @@ def gmm_fill(
     """
     n = len(center)
     empty = -center * inverse_sd
+    x = np.empty(n, phi.dtype)  # apart from where it's written: loops vectorise
     for i in range(lo, hi):
-        row = phi[i - lo]
-        row[0] = 1
-        for j in range(n):
-            row[1 + j] = empty[j]
+        x[:] = empty
         for e in range(X.indptr[i], X.indptr[i + 1]):
             j = X.indices[e]
-            row[1 + j] = (X.data[e] - center[j]) * inverse_sd[j]
+            x[j] = (X.data[e] - center[j]) * inverse_sd[j]
+        row = phi[i - lo]
+        row[0] = 1
+        row[1 : 1 + n] = x
         if full:
             place = 1 + n
             for j in range(n):
-                for l in range(j, n):  # noqa: E741
-                    row[place + l - j] = row[1 + j] * row[1 + l]
+                products = row[place : place + n - j]
+                for l in range(n - j):  # noqa: E741
+                    products[l] = x[j] * x[j + l]
                 place += n - j
         else:
+            squares = row[1 + n :]
             for j in range(n):
-                row[1 + n + j] = row[1 + j] * row[1 + j]
+                squares[j] = x[j] * x[j]
 
 
 @jit

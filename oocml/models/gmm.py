@@ -43,7 +43,7 @@ class GMM:
     name = "gmm"
     epochs = 20
     col_axis = "components"
-    block_cols = (16, 2**31 - 1)
+    block_cols = (16, 256)
     tiles = False
     kernels: Mapping[str, Kernel] = {
         "draw": Kernel(gmm_start.draw),

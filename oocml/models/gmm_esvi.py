@@ -29,28 +29,27 @@ from oocml.types import Csr, Float64Array
 
 SUM_EVERY = 10
 """Epochs after which statistics are summed anew."""
+COEFFICIENTS_AT_ONCE = 2**18
 
 
-class Batch(NamedTuple):
-    """What some rows come to, given a posterior."""
+class Summed(NamedTuple):
+    """Over some rows."""
 
-    statistics: Float64Array
-    """Shape (components, width)."""
     lse: float
-    """Sum of the rows' log-sum-exps."""
+    """Of log-sum-exps."""
     entropy: float
-    """Of the rows' responsibilities."""
+    """Of responsibilities."""
 
 
-def visit_batch(X: Csr, rows: slice, coefficients: Array, work: Work) -> Batch:
-    """Responsibilities of some rows, and their statistics."""
-    total, lse, entropy = np.zeros(coefficients.shape), 0.0, 0.0
+def visit_batch(X: Csr, rows: slice, scored_with: Array, work: Work, total: Float64Array) -> Summed:
+    """Responsibilities of some rows; adds their statistics to ``total`` (components, width)."""
+    lse = entropy = 0.0
     for _, phi in work.chunks(X, rows):
-        Z = work.product(phi, coefficients)
+        Z = work.product(phi, scored_with)
         more = gmm_responsibilities(Z, len(Z))
         lse, entropy = lse + more[0], entropy + more[1]
         work.add(total, Z, phi)
-    return Batch(total, lse, entropy)
+    return Summed(lse, entropy)
 
 
 def batches(n_rows: int, batch_rows: int) -> list[slice]:
@@ -115,34 +114,34 @@ def visit_pass(problem: Problem, first: bool) -> Pass:
 
 def first_visit(v: Visit) -> Mapping[str, Any]:
     prior = prior_of(v)
-    work, delta = work_of(v, prior.n_components), np.zeros_like(v.shared["stats"])
+    work, delta, entropy = work_of(v, prior.n_components), np.zeros_like(v.shared["stats"]), 0.0
     scored_with = coefficients(made_up(v.shared["start_means"], prior), prior, work)
-    lse = entropy = 0.0
     for b, rows in enumerate(batches(v.n_rows, v.params["batch_rows"])):
-        found = visit_batch(v.data.X, rows, scored_with, work)
-        v.row["batch_stats"][b] = found.statistics
-        delta += found.statistics
-        lse, entropy = lse + found.lse, entropy + found.entropy
-    return {"stats": delta, "entropy": entropy, "lse": lse}
+        kept = v.row["batch_stats"][b]
+        entropy += visit_batch(v.data.X, rows, scored_with, work, kept).entropy
+        delta += kept
+    return {"stats": delta, "entropy": entropy}
 
 
 def visit(v: Visit) -> Mapping[str, Any]:
     prior = prior_of(v)
-    T, work = v.shared["stats"], work_of(v, prior.n_components)
+    T, work, entropy = v.shared["stats"], work_of(v, prior.n_components), 0.0
     before = T.copy()
-    lse = entropy = 0.0
     for b, rows in enumerate(batches(v.n_rows, v.params["batch_rows"])):
-        found = visit_batch(v.data.X, rows, coefficients(T, prior, work), work)
-        kept = v.row["batch_stats"][b]
+        scored_with, kept = coefficients(T, prior, work), v.row["batch_stats"][b]
         T -= kept
-        T += found.statistics
-        kept[...] = found.statistics
-        lse, entropy = lse + found.lse, entropy + found.entropy
-    return {"stats": T - before, "entropy": entropy, "lse": lse}
+        kept[...] = 0
+        entropy += visit_batch(v.data.X, rows, scored_with, work, kept).entropy
+        T += kept
+    return {"stats": np.subtract(T, before, out=before), "entropy": entropy}
 
 
 def coefficients(T: Float64Array, prior: Prior, work: Work) -> Array:
-    return expected(posterior(T, prior), prior).astype(work.dtype)
+    """What rows are scored with, given statistics; some components at a time, for memory's sake."""
+    found, step = np.empty(T.shape, work.dtype), max(16, COEFFICIENTS_AT_ONCE // prior.width)
+    for lo in range(0, len(T), step):
+        found[lo : lo + step] = expected(posterior(T[lo : lo + step], prior), prior)
+    return found
 
 
 def sum_pass() -> Pass:

@@ -90,5 +90,5 @@ def statistics_bytes(problem: Problem) -> int:
     return 8 * prior.n_components * prior.width
 
 
-MOST_SHARED_BYTES = 32 * 2**20
+MOST_SHARED_BYTES = 16 * 2**20
 """Of an array that every task has copies of."""

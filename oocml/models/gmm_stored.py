@@ -132,7 +132,7 @@ def visit(v: Visit) -> Mapping[str, Any]:
             Z -= old
             work.add(delta, Z, phi)
         T += delta
-    return {"stats": T - before, "entropy": entropy}
+    return {"stats": np.subtract(T, before, out=before), "entropy": entropy}
 
 
 def sum_rows(v: Visit) -> Mapping[str, Any]:

@@ -82,13 +82,14 @@ def visit_pass(problem: Problem) -> Pass:
 def visit(v: Visit) -> Mapping[str, Any]:
     prior = prior_of(v)
     T, work = v.shared["stats"], work_of(v, prior.n_components)
-    before = T.copy()
+    before, found = T.copy(), np.empty_like(T)
     lse, steps = 0.0, batches(v.n_rows, int(v.params["batch_rows"]))
     for rows in steps:
-        found = visit_batch(v.data.X, rows, coefficients(T, prior, work), work)
+        found[...] = 0
+        lse += visit_batch(v.data.X, rows, coefficients(T, prior, work), work, found).lse
         rate = (v.shared["n_steps"][0] + v.params["delay"]) ** -v.params["forgetting"]
         v.shared["n_steps"][0] += 1
         T *= 1 - rate
-        T += rate * prior.n_rows / (rows.stop - rows.start) * found.statistics
-        lse += found.lse
-    return {"stats": T - before, "n_steps": np.array([len(steps)]), "lse": lse}
+        found *= rate * prior.n_rows / (rows.stop - rows.start)
+        T += found
+    return {"stats": np.subtract(T, before, out=before), "n_steps": np.array([len(steps)]), "lse": lse}
