@@ -16,8 +16,8 @@ from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
 
 FORMATS = (
-    *("libsvm", "xmc", "text", "docword", "ldac", "csv", "npy", "npz", "mtx", "anndata"),
-    *("ratings", "ratings-matrix"),
+    *("libsvm", "xmc", "letor", "text", "docword", "ldac", "csv", "npy", "npz", "mtx", "anndata"),
+    *("ratings", "ratings-matrix", "interactions"),
 )
 TRANSFORMS = ("none", "binary", "log1p", "tfidf")
 SPEC_COLUMNS = ("name", "task", "rows", "test_rows", "cols", "classes", "nnz", "format", "needs")
@@ -117,7 +117,9 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--classes", type=click.Choice(["auto", "yes", "no"]), help="text: whether lines are `class TAB text`."
 )
-@click.option("--encoding", metavar="NAME", help="text, ratings: of the files (default: utf-8).")
+@click.option(
+    "--encoding", metavar="NAME", help="text, ratings, interactions: of the files (default: utf-8)."
+)
 @click.option("--min-token", type=verb.POSITIVE, metavar="N", help="text: shortest word (default: 2).")
 @click.option("--min-count", type=verb.POSITIVE, metavar="N", help="text: keep words seen at least so often.")
 @click.option("--max-features", type=verb.POSITIVE, metavar="N", help="text: keep the most frequent words.")
@@ -134,12 +136,18 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 @click.option(
     "--sep",
     metavar="TEXT",
-    help="csv, ratings*: between fields; tab, space, or any other (default: found out).",
+    help="csv, ratings*, interactions: between fields; tab, space, or any other (default: found out).",
 )
 @click.option(
     "--columns",
     metavar="NAMES",
     help="ratings: names of the fields, as user,item,value,time; others than user, item, value are passed over.",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="ratings: keep those of at least X, as interactions of value 1.",
 )
 @click.option(
     "--skip", type=verb.NATURAL, metavar="N", help="ratings-matrix: columns to pass over at the beginning."
@@ -149,8 +157,8 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--split",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="csv, docword, ldac, libsvm, npy: draw this share of the rows for OUT.zarr, ratings*: of the ratings; "
-    "the others go to OUT-test.zarr.",
+    help="csv, docword, ldac, letor, libsvm, npy: draw this share of the rows for OUT.zarr, ratings*, "
+    "interactions: of the entries; the others go to OUT-test.zarr.",
 )
 @click.option("--layer", metavar="NAME", help="anndata: layer to read (default: X).")
 @click.option("--keep-order", is_flag=True, default=None, help="Do not deal rows to panels at random.")

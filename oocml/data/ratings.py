@@ -11,7 +11,7 @@ readings of the same files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,9 @@ class RatingsReader:
         Names of the fields in order: user, item, value; others are passed over. Without value, all are 1.
     encoding
         Of the files; one in which ASCII characters are single bytes.
+    threshold
+        Only ratings of at least this much are kept, as interactions: their value becomes 1. A training set's holds
+        for what is made ``like`` it.
     share, fraction, split_seed
         ``"train"``: only the ratings that a split gives to training, a seeded random ``fraction`` of all;
         ``"test"``: only the others.
@@ -65,6 +68,7 @@ class RatingsReader:
 
     gathers = True
     """Entries of a row come from anywhere in the sources (see `oocml.data.readers.EntryBatch`)."""
+    INHERITED: Sequence[str] = ("threshold",)
 
     def __init__(
         self,
@@ -73,12 +77,17 @@ class RatingsReader:
         header: int | str | None = None,
         columns: str | None = None,
         encoding: str = "utf-8",
+        threshold: float | str | None = None,
         share: str = "all",
         fraction: float = 1.0,
         split_seed: int = 0,
     ) -> None:
         self._given = Given(check_sep(sep), _lines(header), check_columns(columns))
         self._encoding = check_encoding(encoding)
+        try:
+            self._threshold = None if threshold is None else float(threshold)
+        except ValueError:
+            raise UsageError(f"threshold={threshold!r} is not a number") from None
         if share not in SHARES or (share != "all" and not 0 < fraction < 1):
             raise UsageError(f"a split into {fraction} and the rest is none; give a number between 0 and 1")
         self._share = share
@@ -90,7 +99,7 @@ class RatingsReader:
         return body_parts(paths, part_bytes, lambda path: find_layout(path, self._given).n_bytes)
 
     def read(self, part: Part, bad: BadLines) -> Iterator[EntryBatch]:
-        layout = find_layout(part.path, self._given)
+        layout = self._layout(part.path)
         users, items, n_read = WordTable(), WordTable(), 0
         self._facts = RatingsFacts(users, items, 0)
         line = 0
@@ -109,7 +118,13 @@ class RatingsReader:
             self._facts = RatingsFacts(users, items, n_read)
             if self._share != "all":
                 found = self._share_of(found)
+            if self._threshold is not None:
+                liked = found.values >= self._threshold
+                found = _those(found, liked)._replace(values=np.ones(liked.sum(), np.float32))
             yield EntryBatch(users.add(found.users), found.users.hash, items.add(found.items), found.values)
+
+    def _layout(self, path: str) -> RatingsLayout:
+        return find_layout(path, self._given)
 
     def _parse(self, text: BytesArray, layout: RatingsLayout, bad: BadLines, line: int) -> Ratings:
         return parse_block(text, layout, bad, line)
@@ -117,12 +132,7 @@ class RatingsReader:
     def _share_of(self, found: Ratings) -> Ratings:
         fraction, seed = self._split.values()
         train = in_train(found.users.hash, found.items.hash, fraction, int(seed))
-        keep = train if self._share == "train" else ~train
-        return found._replace(
-            users=_chosen(found.users, keep),
-            items=_chosen(found.items, keep),
-            values=found.values[keep],
-        )
+        return _those(found, train if self._share == "train" else ~train)
 
     def facts(self) -> RatingsFacts:
         return self._facts
@@ -143,6 +153,11 @@ class RatingsReader:
                 items.merge(fact.items)
             n_read += fact.n_read
         self._check_promised(parts, n_read + totals.n_bad)
+        attrs: dict[str, Any] = (
+            {} if self._share == "all" else {"split": {"share": self._share, **self._split}}
+        )
+        if self._threshold is not None:
+            attrs["ratings"] = {"threshold": self._threshold}
         rows = GatheredRows(
             n_rows=users.n_words,
             n_known=n_known,
@@ -155,15 +170,13 @@ class RatingsReader:
             column_map=lambda part: items.find(facts[part].items.tokens()),
             label_kind="none",
             feature_names=Names(*items.text()),
-            attrs={} if self._share == "all" else {"split": {"share": self._share, **self._split}},
+            attrs=attrs,
             drop_unseen=like is not None,
             rows=rows,
         )
 
     def _check_promised(self, parts: Sequence[Part], n_found: int) -> None:
-        promised = [
-            find_layout(path, self._given).n_promised for path in dict.fromkeys(p.path for p in parts)
-        ]
+        promised = [self._layout(path).n_promised for path in dict.fromkeys(p.path for p in parts)]
         if all(n >= 0 for n in promised) and parts and sum(promised) != n_found:
             raise InputError(
                 f"{parts[0].path} promises {sum(promised)} entries and has {n_found}; "
@@ -239,6 +252,12 @@ def _line_as_utf8(raw: bytes, encoding: str, bad: BadLines, first: int) -> Itera
 def spans_as_tokens(text: BytesArray, start: Int64Array, stop: Int64Array) -> Tokens:
     start, stop = np.ascontiguousarray(start), np.ascontiguousarray(stop)
     return Tokens(text, start, stop, hash_spans(text, start, stop), NO_ROWS)
+
+
+def _those(found: Ratings, keep: npt.NDArray[np.bool_]) -> Ratings:
+    return found._replace(
+        users=_chosen(found.users, keep), items=_chosen(found.items, keep), values=found.values[keep]
+    )
 
 
 def _chosen(tokens: Tokens, keep: npt.NDArray[np.bool_]) -> Tokens:

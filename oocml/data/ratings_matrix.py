@@ -33,6 +33,8 @@ class RatingsMatrixReader(RatingsReader):
         As for `RatingsReader`.
     """
 
+    INHERITED = ()
+
     def __init__(
         self,
         *,

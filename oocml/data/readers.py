@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 READERS = {
     "libsvm": "oocml.data.libsvm:LibsvmReader",
     "xmc": "oocml.data.xmc:XmcReader",
+    "letor": "oocml.data.letor:LetorReader",
     "text": "oocml.data.text:TextReader",
     "docword": "oocml.data.docword:DocwordReader",
     "ldac": "oocml.data.ldac:LdacReader",
@@ -48,6 +49,7 @@ READERS = {
     "anndata": "oocml.data.anndata:AnndataReader",
     "ratings": "oocml.data.ratings:RatingsReader",
     "ratings-matrix": "oocml.data.ratings_matrix:RatingsMatrixReader",
+    "interactions": "oocml.data.interactions:InteractionsReader",
 }
 """Module and class of each format, imported when asked for."""
 

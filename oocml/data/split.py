@@ -22,8 +22,8 @@ from oocml.data.partial import check_target
 from oocml.data.source_files import source_bytes
 from oocml.errors import InputError, UsageError
 
-RATINGS = ("ratings", "ratings-matrix")
-ROWS = ("csv", "docword", "ldac", "libsvm", "npy")
+RATINGS = ("ratings", "ratings-matrix", "interactions")
+ROWS = ("csv", "docword", "ldac", "letor", "libsvm", "npy")
 """Formats whose columns do not depend on which rows are read."""
 TOLD = ("path", "n_rows", "nnz", "n_unseen_rows", "dropped_features")
 
