@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from oocml.kernels.lda import lda_cvb0, lda_esvi, lda_start
+from oocml.kernels.lda import lda_start, lda_visit
 from oocml.store.buffers import aligned_empty
 from oocml.types import Csr
 
@@ -40,7 +40,7 @@ class BareVisit:
         indices = np.concatenate(rows).astype(np.int32)
         counts = (1 + rng.geometric(0.7, len(indices))).astype(np.float32)
         self.X = Csr(indptr.astype(np.int64), indices, counts)
-        self.n_topics, self.kernel = n_topics, {"esvi": lda_esvi, "cvb0": lda_cvb0}[kind]
+        self.n_topics, self.exact = n_topics, kind == "esvi"
         self.gamma, self.topic_word = filled((DOCUMENTS, n_topics), 0.1), filled((WORDS, n_topics), 0.01)
         self.z = aligned_empty((len(indices), n_topics), dtype)
         if dtype == "float16":
@@ -52,7 +52,7 @@ class BareVisit:
             self.visit()
 
     def visit(self) -> Any:
-        return self.kernel(self.X, self.z, self.gamma, self.topic_word, self.totals)
+        return lda_visit(self.X, self.z, self.gamma, self.topic_word, self.totals, self.exact)
 
     def rate(self) -> float:
         """Entries x topics per second of processor time."""

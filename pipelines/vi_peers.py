@@ -102,7 +102,8 @@ def score_topics(
     topics = np.where(used[:, None], topic_word, 0).astype(np.float32)
     totals = topics.sum(axis=0, dtype=np.float64)
     top = np.argsort(-topics, axis=0, kind="stable")[:10].T.astype(np.int64)
-    priors = np.array([settings["alpha"], settings["eta"]])
+    tokens = scipy_of(splits.train).sum(dtype=np.float64)
+    priors = np.array([settings["alpha"], settings["eta"], tokens])
     state = {"totals": totals, "priors": priors, "top_words": top}
     columns = {"topic_word": topics, "word": np.arange(train.n_cols, dtype=np.int32)}
     found = {}

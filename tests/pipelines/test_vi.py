@@ -12,6 +12,7 @@ from oocml import api
 from oocml.data.dataset import Dataset
 from pipelines import vi, vi_kernels, vi_peers, vi_sets
 from pipelines.training import measure
+from pipelines.vi_findings import times_sooner
 from tests.data.word_counts import docword_text
 
 SETTINGS = {"n_topics": 4, "alpha": 0.1, "eta": 0.01}
@@ -86,9 +87,9 @@ def test_sooner_is_against_the_end_of_the_longest_training():
         {"method": "b", "epochs": 1, "seconds": 4.0, "elbo": -6.0},
         {"method": "b", "epochs": 9, "seconds": 6.0, "elbo": -4.0},
     ]
-    assert vi.times_sooner(rows, "a", "b", "elbo") == 3.0
-    assert vi.times_sooner(rows, "b", "a", "elbo") == 0.0
-    assert vi.times_sooner(rows, "a", "nobody", "elbo") is None
+    assert times_sooner(rows, "a", "b", "elbo") == 3.0
+    assert times_sooner(rows, "b", "a", "elbo") == 0.0
+    assert times_sooner(rows, "a", "nobody", "elbo") is None
 
 
 def test_documents_got_by_hand_are_split_and_become_rows_of_columns_of_variance_1(tmp_path):
