@@ -39,6 +39,8 @@ class Panel(NamedTuple):
     """Numbers as given (NaN where a row has none), label sets, or nothing."""
     row_ids: Int64Array
     """Shape (n_rows,); number of each row in the source, from 0."""
+    qid: Int64Array | None = None
+    """Shape (n_rows,): query of each row, where rows have queries. Rows of one query are consecutive, and all here."""
 
 
 class Bounds(NamedTuple):

@@ -45,6 +45,8 @@ def _check_shapes(dataset: Dataset) -> None:
         wanted["y/indices"] = int(dataset._panel_label_nnz.sum())
     for name in ("feature_nnz", "feature_sumsq"):
         wanted[name] = dataset.n_cols
+    if dataset.n_queries:
+        wanted["qid"] = dataset.n_rows
     if dataset.sparse:
         for p in range(dataset.n_panels):
             rows, nnz = int(np.diff(dataset.panel_bounds[p : p + 2])[0]), int(dataset.panel_nnz[p])

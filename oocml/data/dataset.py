@@ -41,6 +41,10 @@ SCHEMA = 1
 """Version of the layout above. A reader refuses what is newer than itself."""
 
 
+IN_INFO = ("duplicates", "n_unseen_rows", "n_queries")
+"""Attributes that not every dataset has."""
+
+
 class StrictStore(WrapperStore[LocalStore]):
     """A store in which an absent chunk is damage, never the fill value."""
 
@@ -89,6 +93,7 @@ class Dataset:
         self.sparse = bool(attrs["sparse"])
         self.label_kind: str = attrs["label_kind"]
         self.index_base = int(attrs["index_base"])
+        self.n_queries = int(attrs.get("n_queries", 0))
         self._group = zarr.open_group(StrictStore(LocalStore(path, read_only=True)), mode="r")
         self.panel_bounds: Int64Array = self._read("panel_bounds")
         self.panel_nnz: Int64Array = self._read("panel_nnz")
@@ -182,7 +187,7 @@ class Dataset:
         """All data of panel ``p``; dense data comes as a `Csr` of its non-zero values."""
         X = self._read_csr(p) if self.sparse else csr_of_dense(self.read_dense_panel(p))
         lo, hi = self._rows_of(p)
-        return Panel(X, self.read_labels(p), self._read("row_ids", slice(lo, hi)))
+        return Panel(X, self.read_labels(p), self._read("row_ids", slice(lo, hi)), self.read_qid(p))
 
     def read_dense_panel(self, p: int) -> Float32Array:
         """Panel ``p`` of dense data, shape (rows, n_cols)."""
@@ -212,6 +217,8 @@ class Dataset:
             labels = 8 * rows
         elif self.label_kind == "sets":
             labels = 8 * (rows + 1) + 4 * int(self._panel_label_nnz[p])
+        if self.n_queries:
+            labels += 8 * rows
         return 8 * int(self.panel_nnz[p]) + 8 * (rows + 1) + 8 * rows + labels
 
     @functools.cached_property
@@ -262,7 +269,7 @@ class Dataset:
             "bad_lines": int(self.attrs.get("bad_lines", 0)),
             "dropped_features": int(self.attrs.get("dropped_features", 0)),
             "source": self.attrs.get("source", []),
-            **{name: self.attrs[name] for name in ("duplicates", "n_unseen_rows") if name in self.attrs},
+            **{name: self.attrs[name] for name in IN_INFO if name in self.attrs},
             "whole": problem is None,
             "problem": problem,
             "seconds": time.perf_counter() - started,

@@ -164,6 +164,11 @@ class IngestRun:
         totals = totals_of(records)
         if not totals.n_rows:
             raise InputError(f"{self.paths[0]} has no rows")
+        if totals.has_qid and self.job.keep_order:
+            raise InputError(
+                f"{self.paths[0]} has queries, whose rows are stored together; leave out --keep-order "
+                "(predictions come in the order of the source)"
+            )
         reader = make_reader(self.job.format, self.job.options)
         facts = PartFacts(self.job, len(records))
         schema = checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)

@@ -26,7 +26,10 @@ REASONS = {
     svmlight.OUT_OF_RANGE: "number {!r} is out of range",
     svmlight.LARGE_INDEX: "index of {!r} is beyond {max_index}",
     svmlight.UNKNOWN_LABEL: "label {!r} is not one of the {n_labels} labels 0, 1, ...",
-    svmlight.BAD_QUERY: "{!r} is not a query number",
+    svmlight.BAD_QUERY: "{!r} is not a query number, or not the first",
+    svmlight.NO_LABEL: "no label before {!r}",
+    svmlight.MANY_LABELS: "{!r} begins with several labels",
+    svmlight.MISSING_QUERY: "no qid",
 }
 
 
@@ -38,6 +41,8 @@ class Grammar(NamedTuple):
     max_index: int = svmlight.MAX_INDEX
     n_labels: int = -1
     """Labels are 0 .. n_labels - 1; -1: any numbers."""
+    is_ranked: int = 0
+    """1 where every row must have one label and a query."""
 
 
 PLAIN = Grammar()

@@ -207,7 +207,7 @@ class DatasetWriter:
         write_array(root, "panel_bounds", bounds, len(bounds))
         write_array(root, "panel_nnz", sizes[:, 0], n_panels)
         write_array(root, "panel_crc", sizes[:, 1].astype(np.uint32), n_panels)
-        self._join_rows(root, bounds)
+        n_queries = self._join_rows(root, bounds)
         known = self._join_labels(root, bounds, labels)
         if not self.sparse:
             self._set_dense_shape(int(bounds[-1]))
@@ -235,6 +235,8 @@ class DatasetWriter:
             "source": [],
             "bad_lines": 0,
         }
+        if n_queries:
+            facts["n_queries"] = n_queries
         root.attrs["oocml"] = {**facts, **(attrs or {})}
         self._appear()
         return self.path
@@ -272,15 +274,25 @@ class DatasetWriter:
             values: npt.NDArray[Any] = arrays[name]
             return values
 
-    def _join_rows(self, root: zarr.Group, bounds: Int64Array) -> None:
+    def _join_rows(self, root: zarr.Group, bounds: Int64Array) -> int:
+        """Returns how many queries there are."""
         n_panels, n_rows = len(bounds) - 1, int(bounds[-1])
-        chunk = rows_per_chunk(bounds)
+        chunk, dtype = rows_per_chunk(bounds), np.dtype(np.int64)
+        stream(root, "row_ids", n_rows, dtype, chunk, (self._load(p, "row_ids") for p in range(n_panels)))
         with np.load(self._rows / "0.npz") as first:
-            has_qid = "qid" in first.files
-        for name in ("row_ids", "qid") if has_qid else ("row_ids",):
-            stream(
-                root, name, n_rows, np.dtype(np.int64), chunk, (self._load(p, name) for p in range(n_panels))
-            )
+            if "qid" not in first.files:
+                return 0
+        n_queries = 0
+
+        def pieces() -> Iterator[Int64Array]:
+            nonlocal n_queries
+            for p in range(n_panels):
+                qid = self._load(p, "qid")
+                n_queries += min(1, len(qid)) + int(np.count_nonzero(qid[1:] != qid[:-1]))
+                yield qid
+
+        stream(root, "qid", n_rows, dtype, chunk, pieces())
+        return n_queries
 
     def _join_labels(
         self, root: zarr.Group, bounds: Int64Array, labels: npt.ArrayLike | None

@@ -16,7 +16,7 @@ FLOAT32_OVERFLOW = 3.4028235677973366e38
 """Doubles from here on round to infinity in float32."""
 
 BAD_LABEL, BAD_INDEX, BAD_VALUE, OUT_OF_RANGE, DUPLICATE, LARGE_INDEX, BAD_QUERY = 1, 2, 3, 4, 5, 6, 7
-UNKNOWN_LABEL = 8
+UNKNOWN_LABEL, NO_LABEL, MANY_LABELS, MISSING_QUERY = 8, 9, 10, 11
 """What is wrong with a line."""
 
 LABEL, VALUE = 0, 1
@@ -126,8 +126,9 @@ def parse_entries(text, at, max_index, indices, data, e, hard, n_hard):
             return at, e, n_hard, 0, query, lowest, highest, in_order
         field = at
         if text[at] == LETTER_Q and text[at + 1] == 105 and text[at + 2] == 100 and text[at + 3] == COLON:
+            again = query != NO_QUERY
             query, at = parse_natural(text, at + 4, np.int64(2**62))
-            if query < 0 or not ends_field(text[at]):
+            if again or query < 0 or not ends_field(text[at]):
                 return field + 4, e, n_hard, BAD_QUERY, query, lowest, highest, in_order
             continue
         index, at = parse_natural(text, at, max_index)
@@ -176,7 +177,8 @@ def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_
     text : uint8, ending in a newline
     grammar : tuple of int
         Whether an empty line is a row without labels and features (1) or nothing (0); the largest index; the
-        number of labels, which then are 0, 1, ... (-1: labels are any numbers).
+        number of labels, which then are 0, 1, ... (-1: labels are any numbers); whether every row must have one label
+        and a query (1).
     indptr, indices, data, label_indptr, labels, row_at, qid
         Outputs, as long as ``count_marks`` asks for. ``row_at``: where each row begins in ``text``.
     bad : int64 (lines, 3)
@@ -192,13 +194,14 @@ def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_
         The indices over all entries of good rows, zeros too (-1 where there are none); rows with a qid.
     """
     # i=row, e=nonzero, c=label
-    blank_is_row, max_index, n_known = grammar
+    blank_is_row, max_index, n_known, is_ranked = grammar
     at, i, line, n_bad, n_hard, n_queries = 0, 0, 0, 0, 0, 0
     lowest, highest = np.int64(-1), np.int64(-1)
     indptr[0] = label_indptr[0] = 0
     while at < len(text):
         row_at[i] = at
         at = skip_blanks(text, at)
+        first = at
         empty = text[at] == NEWLINE or text[at] == HASH
         c, hard_end, problem = label_indptr[i], n_hard, 0
         if not empty:
@@ -212,6 +215,11 @@ def parse_lines(text, grammar, indptr, indices, data, label_indptr, labels, row_
                 repeated = first_repeated(indices, indptr[i], e)
                 if repeated >= 0:
                     problem = DUPLICATE
+            if problem == 0 and is_ranked and not empty:
+                if c != label_indptr[i] + 1:
+                    at, problem = first, (NO_LABEL if c == label_indptr[i] else MANY_LABELS)
+                elif query == NO_QUERY:
+                    problem = MISSING_QUERY
         if problem:
             bad[n_bad, 0], bad[n_bad, 1], bad[n_bad, 2] = line, problem, at
             if problem == DUPLICATE:
