@@ -16,6 +16,8 @@ MIB = 2**20
 UPDATES_PER_S = 1.5e9
 """A cautious kernel rate, used only to size tasks."""
 MIN_TASK_S, MAX_TASK_S = 0.1, 1800.0
+ROW_TASK_S = 1.0
+"""Of tasks that do an epoch's work row by row: tasks that run together don't see what the others merge."""
 PARALLEL_STRIPES = 4
 MIN_STRIPE_COLS = 32
 ROW_BLOCK_BYTES = 4 * MIB
@@ -114,14 +116,16 @@ def _layout(
     ]
     if any({"row", "col"} <= k for k in kinds):  # rows must be cut too, or no two visits could run together
         n_segments = min(n_row_blocks, max(n_segments, PARALLEL_STRIPES))
-    row_pass_bytes = problem.n_rows * (row_bytes + cell_bytes * n_stripes)
+    n_row_tasks = math.ceil(problem.n_rows * (row_bytes + cell_bytes * n_stripes) / (16 * MIB))
+    if any(p.over == "rows" and p.data for p in model.epoch_passes(problem)):  # that is where the work is
+        n_row_tasks = max(n_row_tasks, int(problem.nnz * cols[-1] / UPDATES_PER_S / ROW_TASK_S))
     return Layout(
         row_panels=row_panels,
         row_bounds=tuple(int(first_rows[i]) for i in row_panels),
         col_bounds=cols,
         stripe_bounds=tuple(stripe_of_col[bound] for bound in stripes),
         segment_bounds=even_bounds(n_row_blocks, n_segments),
-        row_task_bounds=even_bounds(n_row_blocks, max(1, math.ceil(row_pass_bytes / (16 * MIB)))),
+        row_task_bounds=even_bounds(n_row_blocks, max(1, n_row_tasks)),
     )
 
 

@@ -8,6 +8,9 @@ from oocml import api
 from oocml.data.writer import DatasetWriter
 from oocml.engine.in_memory import InMemory, problem_of
 from oocml.models.gmm import GMM
+from oocml.models.protocol import Problem
+from oocml.schedule.cost import PanelSizes
+from oocml.schedule.panel_layout import UNPINNED, choose_panel_layout
 from oocml.types import Panel
 from tests.models.tiled import csr
 
@@ -85,6 +88,20 @@ def test_responsibilities_are_predicted_in_the_order_of_the_source(stored, tmp_p
     assert set(np.unique(lines[:, :2])) <= set(range(10))
     assert (lines[:, 2] >= lines[:, 3]).all()
     assert (lines[:, 2] + lines[:, 3] <= 1 + 1e-5).all()
+
+
+def test_rows_are_visited_in_tasks_that_take_a_while():
+    def n_tasks(n_panels):
+        panels = PanelSizes(np.full(n_panels, 16_000), np.full(n_panels, 8 * 2**20))
+        n_rows = 16_000 * n_panels
+        sums = np.full(64, n_rows), np.full(64, float(n_rows))
+        settings = GMM().defaults() | {"n_components": 256}
+        problem = Problem(n_rows, 64, 64 * n_rows, *sums, None, "none", settings, 0)
+        layout, _ = choose_panel_layout(GMM(), problem, panels, 2**26, UNPINNED)
+        return len(layout.row_task_bounds) - 1
+
+    assert n_tasks(2) == 1  # what tasks that run together can't see of each other costs more than it gains
+    assert 8 <= n_tasks(60) <= 60
 
 
 @pytest.mark.long
