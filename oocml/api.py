@@ -15,7 +15,7 @@ from oocml.engine.events import Monitor
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import UsageError
 from oocml.models.protocol import Problem
-from oocml.models.registry import load_model
+from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import Layout
@@ -66,6 +66,18 @@ def ingest(
     return run_ingest(format, several, out, **options)
 
 
+def model_of(model: str, data: DatasetLike | None = None, spec: str | None = None) -> str:
+    """The model that a name means for a dataset, or for one that only has a spec: some names stand for two."""
+    if model not in BY_DATA or (data is None and spec is None):
+        return model
+    if data is not None:
+        return of_data(model, queries=_dataset(data).n_queries > 0)
+    from oocml.data.specs import load_spec
+
+    assert spec is not None
+    return of_data(model, queries=load_spec(spec).has_queries)
+
+
 def plan(
     model: str,
     data: DatasetLike | None = None,
@@ -84,7 +96,7 @@ def plan(
     DoesNotFit
         With the numbers, and what would do.
     """
-    found = load_model(model)
+    found = load_model(model_of(model, data, spec))
     if spec is not None:
         from oocml.data.specs import load_spec
 
@@ -149,8 +161,9 @@ def train(
     session = Session(schedule, scheduler, workers, monitors, durable)
     _check_epochs(epochs)
     _check_validation(valid, patience, metric)
-    epochs = epochs or load_model(model).epochs
     dataset, validation = _dataset(data), None
+    model = model_of(model, dataset)
+    epochs = epochs or load_model(model).epochs
     problem = make_problem(dataset, load_model(model), settings or {}, seed)
     if valid is not None:
         validation = validation_config(_dataset(valid), dataset, metric or DEFAULT_METRIC, patience)

@@ -86,6 +86,7 @@ def plan(model: str, data: str | None, memory: int | None, **options: Any) -> di
     from oocml import api
 
     dataset = None if data is None else api.open_dataset(data)
+    model = api.model_of(model, dataset, options["spec"])
     settings = read_settings(model, options.pop("settings"))
     return api.plan(model, dataset, memory=memory, settings=settings, **given(**options)).to_dict()
 
@@ -108,6 +109,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
         raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
     from oocml import api
 
+    model = api.model_of(model, data)
     settings = read_settings(model, options.pop("settings"))
     if (valid := options.pop("valid")) is not None:
         options["valid"] = api.open_dataset(valid)

@@ -147,10 +147,20 @@ class Spec:
 
     @property
     def expected_nnz(self) -> int | None:
-        """Stored entries of the training split: the stated number, or rows times the mean per row."""
+        """Stored entries of the training split: the stated number, or rows times the mean per row.
+
+        Rows that are ranked are taken to have an entry in every column.
+        """
         if self.nnz is None and self.rows and self.nnz_per_row:
             return round(self.rows * self.nnz_per_row)
+        if self.nnz is None and self.rows and self.cols and self.has_queries:
+            return self.rows * self.cols
         return self.nnz
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether rows belong to queries."""
+        return self.task == "ranking"
 
     def summary(self) -> dict[str, Any]:
         """The line of ``oocml specs``."""

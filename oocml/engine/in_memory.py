@@ -50,6 +50,7 @@ def problem_of(
         seed=seed,
         n_used_features=int(np.count_nonzero(counts)),
         max_feature_nnz=int(counts.max(initial=0)),
+        n_queries=0 if panel.qid is None else len(np.unique(panel.qid)),
     )
 
 
@@ -65,7 +66,8 @@ def cut_panel(panel: Panel, bounds: Bounds) -> Panel:
         y = LabelSets(*cut(y.indptr, y.indices))
     elif y is not None:
         y = y[bounds.lo : bounds.hi]
-    return Panel(Csr(*cut(*panel.X)), y, panel.row_ids[bounds.lo : bounds.hi])
+    rows = slice(bounds.lo, bounds.hi)
+    return Panel(Csr(*cut(*panel.X)), y, panel.row_ids[rows], None if panel.qid is None else panel.qid[rows])
 
 
 def cut_columns(panel: Panel, cols: Bounds) -> Panel:

@@ -24,7 +24,7 @@ def rehearse(model: Model, settings: Settings) -> None:
         np.linspace(0.5, 1, 12, dtype=np.float32),
     )
     for n_labels in (3, 2):
-        panel = Panel(X, np.arange(6) % float(n_labels), np.arange(6))
+        panel = Panel(X, np.arange(6) % float(n_labels), np.arange(6), np.arange(6) // 3)
         problem = problem_of(model, panel, 3, np.arange(float(n_labels)), **settings)
         try:
             model.check(problem)

@@ -34,7 +34,7 @@ from oocml.schedule.plan import Plan
 from oocml.store.run import RunStore, create_run
 
 PANEL_BYTES = 8 * 2**20
-IN_CONFIG = ("n_rows", "n_features", "nnz", "label_kind", "n_used_features", "max_feature_nnz")
+IN_CONFIG = ("n_rows", "n_features", "nnz", "label_kind", "n_used_features", "max_feature_nnz", "n_queries")
 """What the configuration has of the problem."""
 LABEL_KINDS: Mapping[str, Literal["number", "sets"]] = {
     "classification": "number",
@@ -65,6 +65,7 @@ def make_problem(dataset: Dataset, model: Model, settings: Mapping[str, Any], se
         seed=seed,
         n_used_features=facts.n_used,
         max_feature_nnz=facts.max_nnz,
+        n_queries=dataset.n_queries,
     )
     model.check(problem)
     return problem
@@ -95,6 +96,7 @@ def problem_of_spec(
         seed=seed,
         n_used_features=n_features,
         max_feature_nnz=max(1, nnz // n_features),
+        n_queries=int(spec.has_queries),
     )
     model.check(problem)
     return problem, panels

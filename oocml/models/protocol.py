@@ -61,6 +61,8 @@ class Problem(NamedTuple):
     """Shape (n_features,): columns of the dataset, in the run's order; None if that is the dataset's."""
     tile_nnz: Array | None = None
     """Shape (row blocks, column blocks), int64: stored entries of each tile, once there are tiles."""
+    n_queries: int = 0
+    """Queries that rows belong to; 0: rows have none (of a spec alone, 1 says that there are some)."""
 
 
 @dataclass(frozen=True)

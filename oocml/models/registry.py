@@ -20,19 +20,30 @@ BUILTIN = {
     "poly": "oocml.models.poly:Poly",
     "gmm": "oocml.models.gmm:GMM",
     "lda": "oocml.models.lda:LDA",
+    "robirank-explicit": "oocml.models.robirank_explicit:RobirankExplicit",
 }
+BY_DATA = {"robirank": ("robirank-explicit", "robirank-implicit")}
+"""Names that stand for two models: the first for data whose rows belong to queries, the second for other data."""
 _loading = threading.RLock()
 """Held while a file is loaded: no thread sees half of a module."""
+
+
+def of_data(reference: str, *, queries: bool) -> str:
+    """The model that a name stands for where rows belong to queries, or don't."""
+    with_queries, without = BY_DATA.get(reference, (reference, reference))
+    return with_queries if queries else without
 
 
 def load_model(reference: str) -> Model:
     """The model that ``reference`` names: a built-in name, or ``path/to/file.py:Class``."""
     target = BUILTIN.get(reference, reference)
     module_name, _, attribute = target.rpartition(":")
+    if reference in BY_DATA:
+        one, other = BY_DATA[reference]
+        raise UsageError(f"{reference} is {one} for data with queries and {other} for other data; name one")
     if not module_name:
-        raise UsageError(
-            f"no model {reference!r}; there are {', '.join(BUILTIN)}, or give path/to/file.py:Model"
-        )
+        known = ", ".join((*BUILTIN, *BY_DATA))
+        raise UsageError(f"no model {reference!r}; there are {known}, or give path/to/file.py:Model")
     module = _module_from_file(Path(module_name)) if module_name.endswith(".py") else _module(module_name)
     model = getattr(module, attribute, None)
     if model is None:

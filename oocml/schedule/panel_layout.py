@@ -21,6 +21,8 @@ ROW_TASK_S = 1.0
 PARALLEL_STRIPES = 4
 MIN_STRIPE_COLS = 32
 ROW_BLOCK_BYTES = 4 * MIB
+ROW_TASK_BYTES, MOST_ROW_TASKS = 32 * MIB, 256
+"""Data of a task over rows where nothing but data is read for a row, and how many such tasks there may be."""
 SEGMENT_SHARE = 0.1
 """Of the data that an epoch reads: what cutting rows into segments may add."""
 
@@ -106,6 +108,10 @@ def _layout(
         stacked = row_bytes + cell_bytes * n_stripes
         limit = min(ROW_BLOCK_BYTES / (row_bytes + cell_bytes + 1), task_memory / 4 / (stacked + 1))
         row_panels = group_bounds(panels.rows.tolist(), int(limit))
+    stateless = not row_bytes + cell_bytes and _streams_rows(model, problem)
+    if stateless and not pins.row_blocks:  # row blocks cost nothing but their data: one for each task
+        n_bytes = max(ROW_TASK_BYTES, int(panels.bytes.sum()) // MOST_ROW_TASKS)
+        row_panels = group_bounds(panels.bytes.tolist(), n_bytes)
     first_rows = np.concatenate([[0], np.cumsum(panels.rows)])
     n_row_blocks = len(row_panels) - 1
     n_segments = max(1, min(n_row_blocks, _useful_segments(problem, panels, specs, cols, stripes)))
@@ -119,6 +125,8 @@ def _layout(
     n_row_tasks = math.ceil(problem.n_rows * (row_bytes + cell_bytes * n_stripes) / (16 * MIB))
     if any(p.over == "rows" and p.data for p in model.epoch_passes(problem)):  # that is where the work is
         n_row_tasks = max(n_row_tasks, int(problem.nnz * cols[-1] / UPDATES_PER_S / ROW_TASK_S))
+    if stateless:
+        n_row_tasks = n_row_blocks
     return Layout(
         row_panels=row_panels,
         row_bounds=tuple(int(first_rows[i]) for i in row_panels),
@@ -127,6 +135,12 @@ def _layout(
         segment_bounds=even_bounds(n_row_blocks, n_segments),
         row_task_bounds=even_bounds(n_row_blocks, max(1, n_row_tasks)),
     )
+
+
+def _streams_rows(model: Model, problem: Problem) -> bool:
+    """Whether an epoch has passes over rows with their data whose tasks may run together."""
+    passes = model.epoch_passes(problem)
+    return any(p.over == "rows" and p.data and p.at_once != 1 for p in passes)
 
 
 def _useful_segments(

@@ -14,7 +14,7 @@ from oocml.models.protocol import Epoch, Epochs, Final, Pass, Verdict
 from oocml.models.registry import BUILTIN, load_model
 from oocml.schedule.tasks import check_pass
 from oocml.types import Csr
-from tests.models.tiled import begin, csr, scored
+from tests.models.tiled import begin, csr, cuts, scored
 
 ROBUST = f"{Path(__file__).resolve().parents[2] / 'docs' / 'examples' / 'robust.py'}:Robust"
 
@@ -23,6 +23,7 @@ class Data(NamedTuple):
     X: Csr
     y: np.ndarray | None
     n_cols: int
+    qid: np.ndarray | None = None
 
 
 def classes(n: int) -> Callable[[], Data]:
@@ -44,6 +45,12 @@ def numbers() -> Data:
 def ratings() -> Data:
     rng = np.random.default_rng(5)
     return Data(csr(rng.integers(1, 6, (60, 12)), rng.random((60, 12)) < 0.5), None, 12)
+
+
+def queries() -> Data:
+    """Graded rows, with queries that end where these tests cut rows."""
+    data, ends = classes(3)(), {7, 8, 14, 25, 33, 40, 52, *cuts(60, 3)}
+    return data._replace(qid=np.isin(np.arange(60), list(ends)).cumsum())
 
 
 class Case(NamedTuple):
@@ -82,6 +89,8 @@ CASES = {
     "lda vi": Case("lda", ratings, {"n_topics": 3, "inference": "vi", "inner": 3}, True),
     "lda vi after cvb0": Case("lda", ratings, {"n_topics": 3, "inference": "vi", "start": "cvb0"}, True),
     "lda svi": Case("lda", ratings, {"n_topics": 3, "inference": "svi", "batches": 2}, True),
+    "robirank": Case("robirank-explicit", queries),
+    "robirank rho 2": Case("robirank-explicit", queries, {"rho": 2, "normalize": "query", "history": 2}),
     "robust": Case(ROBUST, classes(4)),
 }
 
@@ -93,7 +102,8 @@ def case(request):
 
 def started(case: Case, **more: Any) -> Any:
     data = case.data()
-    return begin(load_model(case.model), data.X, data.n_cols, data.y, **(case.settings | more))
+    settings = case.settings | more
+    return begin(load_model(case.model), data.X, data.n_cols, data.y, qid=data.qid, **settings)
 
 
 def digest(value: Any) -> str:
@@ -244,8 +254,8 @@ def test_what_scoring_reads_is_exported(case):
 
 def test_scores_do_not_depend_on_batches_and_know_the_final_objective(case):
     data, run = case.data(), started(case).run(2)
-    whole, outputs = scored(run, data.X, data.y)
-    cut, pieces = scored(run, data.X, data.y, batches=(7, 8, 40))
+    whole, outputs = scored(run, data.X, data.y, qid=data.qid)
+    cut, pieces = scored(run, data.X, data.y, batches=(7, 8, 40), qid=data.qid)
     assert whole.keys() == cut.keys()
     np.testing.assert_allclose(list(whole.values()), list(cut.values()), rtol=1e-5)
     final = run.finals[-1].objective

@@ -17,7 +17,8 @@ def csr(X: np.ndarray, present: np.ndarray | None = None) -> Csr:
 
 
 def cuts(n: int, n_blocks: int) -> tuple[int, ...]:
-    """Bounds of unequal blocks."""
+    """Bounds of unequal blocks, at most as many as there are columns."""
+    n_blocks = min(n_blocks, n)
     inner = np.sort(np.random.default_rng(n).choice(np.arange(1, n), n_blocks - 1, replace=False))
     return (0, *inner.tolist(), n)
 
@@ -30,6 +31,7 @@ def begin(
     *,
     blocks: tuple[int, int] = (3, 2),
     seed: int = 0,
+    qid: np.ndarray | None = None,
     **settings: Any,
 ) -> InMemory:
     """A training that has its data and did nothing yet."""
@@ -37,7 +39,7 @@ def begin(
     labels = None
     if y is not None and (y[~np.isnan(y)] == np.trunc(y[~np.isnan(y)])).all():
         labels = np.unique(y[~np.isnan(y)])
-    panel = Panel(X, y, np.arange(n_rows))
+    panel = Panel(X, y, np.arange(n_rows), qid)
     problem = problem_of(model, panel, n_cols, labels, seed, **settings)
     model.check(problem)
     return InMemory(model, problem, panel, cuts(n_rows, blocks[0]), cuts(model.n_cols(problem), blocks[1]))
@@ -50,6 +52,7 @@ def scored(
     top: int = 0,
     rows: np.ndarray | None = None,
     batches: Sequence[int] = (),
+    qid: np.ndarray | None = None,
 ) -> tuple[dict[str, float], list[Mapping[str, np.ndarray]]]:
     """Metrics and each batch's predictions of rows that the training had (``rows``: which of them, -1 for none)."""
     n_rows = len(X.indptr) - 1
@@ -58,7 +61,8 @@ def scored(
     bounds = [0, *batches, n_rows]
     for lo, hi in zip(bounds[:-1], bounds[1:], strict=True):
         X_batch = Csr(X.indptr[lo : hi + 1] - X.indptr[lo], *(a[X.indptr[lo] : X.indptr[hi]] for a in X[1:]))
-        panel = Panel(X_batch, None if y is None else y[lo:hi], np.arange(lo, hi))
+        of_rows = [None if values is None else values[lo:hi] for values in (y, qid)]
+        panel = Panel(X_batch, of_rows[0], np.arange(lo, hi), of_rows[1])
         prepared = _prepared(run, panel)
         accumulator = scoring.begin(prepared[-1], hi - lo, _state(run, scoring, rows[lo:hi]))
         for q, cols in enumerate(run.cols):
