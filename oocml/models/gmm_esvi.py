@@ -22,14 +22,13 @@ import numpy as np
 from oocml.kernels.gmm import gmm_responsibilities
 from oocml.models import gmm_start
 from oocml.models.gmm_posterior import Prior, expected, posterior
-from oocml.models.gmm_rows import Work, frame, prior_of
+from oocml.models.gmm_rows import Work, frame, pieces, prior_of
 from oocml.models.gmm_start import made_up
 from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit
 from oocml.types import Csr, Float64Array
 
 SUM_EVERY = 10
 """Epochs after which statistics are summed anew."""
-COEFFICIENTS_AT_ONCE = 2**18
 
 
 class Summed(NamedTuple):
@@ -137,10 +136,10 @@ def visit(v: Visit) -> Mapping[str, Any]:
 
 
 def coefficients(T: Float64Array, prior: Prior, work: Work) -> Array:
-    """What rows are scored with, given statistics; some components at a time, for memory's sake."""
-    found, step = np.empty(T.shape, work.dtype), max(16, COEFFICIENTS_AT_ONCE // prior.width)
-    for lo in range(0, len(T), step):
-        found[lo : lo + step] = expected(posterior(T[lo : lo + step], prior), prior)
+    """What rows are scored with, given statistics."""
+    found = np.empty(T.shape, work.dtype)
+    for some in pieces(len(T), prior):
+        found[some] = expected(posterior(T[some], prior), prior)
     return found
 
 

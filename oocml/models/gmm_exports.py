@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from oocml.models.gmm_posterior import Posterior, Prior, evidence, expected, posterior
-from oocml.models.gmm_rows import Frame, frame, prior_of
+from oocml.models.gmm_posterior import Posterior, Prior, divergence, evidence, expected, posterior
+from oocml.models.gmm_rows import Frame, frame, pieces, prior_of
 from oocml.models.protocol import Array, Pass, Problem, StateSpec, Visit
 
+Score = Callable[[Posterior, Prior], Array]
 PARAMETERS = ("weights", "means", "precisions")
 
 
@@ -34,11 +35,14 @@ def settle_pass(problem: Problem) -> Pass:
 
 def settle(v: Visit) -> Mapping[str, float]:
     prior = prior_of(v)
+    here, found, product = frame(v.shared["moments"], prior.n_rows), 0.0, 0.0
     T = v.shared["stats"][v.cols.lo : v.cols.hi] if "stats" in v.shared else v.col["component_stats"]
-    q = posterior(T, prior)
-    to_exports(q, frame(v.shared["moments"], prior.n_rows), prior, v.col)
-    found = evidence(q, prior)
-    return {"evidence": found, "divergence": float((expected(q, prior) * T).sum()) - found}
+    for some in pieces(v.cols.size, prior):
+        q = posterior(T[some], prior)
+        to_exports(q, here, prior, {name: array[some] for name, array in v.col.items()})
+        found += evidence(q, prior)
+        product += float((expected(q, prior) * T[some]).sum())
+    return {"evidence": found, "divergence": product - found}
 
 
 def to_exports(q: Posterior, here: Frame, prior: Prior, col: Mapping[str, Array]) -> None:
@@ -53,6 +57,24 @@ def of_exports(col: Mapping[str, Array], here: Frame, prior: Prior) -> Posterior
     n = np.maximum(col["weights"] * prior.alpha_sum - prior.alpha, 0)
     mean = (col["means"] - here.center) * here.inverse_sd
     return Posterior(n, mean, col["precisions"] / units(here, prior))
+
+
+def fill_scored_with(
+    col: Mapping[str, Array], here: Frame, prior: Prior, out: Array, score: Score = expected
+) -> None:
+    """What rows are scored with, shape (components, width), given exports."""
+    for some, q in in_pieces(col, here, prior):
+        out[some] = score(q, prior)
+
+
+def divergence_of(col: Mapping[str, Array], here: Frame, prior: Prior) -> float:
+    """See `gmm_posterior.divergence`, given exports."""
+    return sum(divergence(q, prior) for _, q in in_pieces(col, here, prior))
+
+
+def in_pieces(col: Mapping[str, Array], here: Frame, prior: Prior) -> Iterator[tuple[slice, Posterior]]:
+    for some in pieces(len(col["weights"]), prior):
+        yield some, of_exports({name: col[name][some] for name in PARAMETERS}, here, prior)
 
 
 def units(here: Frame, prior: Prior) -> Array:

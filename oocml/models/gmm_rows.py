@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,12 @@ from oocml.types import Csr, Float64Array, Int64Array
 
 WORK_BYTES = 2**20
 """Of each of the two work arrays: rows x components and rows x numbers of a row."""
+
+
+MOST_SHARED_BYTES = 16 * 2**20
+"""Of an array that every task has copies of."""
+NUMBERS_AT_ONCE = 2**18
+"""Of parameters, while they become others."""
 
 
 class Rows(NamedTuple):
@@ -51,14 +58,23 @@ class Work:
     In single precision unless asked for, or covariances are full: the many terms of theirs cancel each other.
     """
 
-    def __init__(self, prior: Prior, here: Frame, n_components: int) -> None:
-        self.full, self.frame = prior.full, here
-        self.dtype = np.dtype(np.float64 if prior.double else np.float32)
-        widest = max(n_components, prior.width) * self.dtype.itemsize
-        self.step = max(16, WORK_BYTES // widest)
-        self.scores = np.empty((self.step, n_components), self.dtype)
-        self.phi = np.empty((self.step, prior.width), self.dtype)
-        self.sums = np.empty((n_components, prior.width), self.dtype)
+    def __init__(
+        self,
+        prior: Prior,
+        here: Frame,
+        n_components: int,
+        scratch: Mapping[str, Array] = MappingProxyType({}),
+    ) -> None:
+        """``scratch`` may have some of the arrays."""
+        self.full, self.frame, self.dtype = prior.full, here, np.dtype(work_dtype(prior))
+        self.step = rows_at_once(prior, n_components)
+
+        def array(name: str, *shape: int) -> Array:
+            return scratch[name] if name in scratch else np.empty(shape, self.dtype)
+
+        self.scores = array("scores", self.step, n_components)
+        self.phi = array("phi", self.step, prior.width)
+        self.sums = array("sums", n_components, prior.width)
 
     def chunks(self, X: Csr, rows: slice) -> Iterator[tuple[slice, Array]]:
         """Some of the rows at a time: which, and their numbers, shape (rows, width)."""
@@ -76,6 +92,21 @@ class Work:
         total += np.matmul(Z.T, phi, out=self.sums[: Z.shape[1]])
 
 
+def work_dtype(prior: Prior) -> str:
+    return "float64" if prior.double else "float32"
+
+
+def rows_at_once(prior: Prior, n_components: int) -> int:
+    """Rows of work arrays."""
+    return max(16, WORK_BYTES // (max(n_components, prior.width) * np.dtype(work_dtype(prior)).itemsize))
+
+
+def pieces(n_components: int, prior: Prior) -> list[slice]:
+    """Components whose parameters are worked out at a time, for memory's sake."""
+    step = max(4, NUMBERS_AT_ONCE // (prior.n_features**2 if prior.full else prior.width))
+    return [slice(lo, min(lo + step, n_components)) for lo in range(0, n_components, step)]
+
+
 def prior_of(v: Visit) -> Prior:
     return Prior.of_array(v.constants["prior"])
 
@@ -88,7 +119,3 @@ def fits_shared(problem: Problem) -> bool:
 def statistics_bytes(problem: Problem) -> int:
     prior = Prior.of(problem)
     return 8 * prior.n_components * prior.width
-
-
-MOST_SHARED_BYTES = 16 * 2**20
-"""Of an array that every task has copies of."""

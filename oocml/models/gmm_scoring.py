@@ -9,10 +9,9 @@ import numpy as np
 
 from oocml.kernels.gmm import EMPTY, gmm_lse
 from oocml.kernels.topk import merge_topk
-from oocml.models.gmm_exports import PARAMETERS, of_exports
+from oocml.models.gmm_exports import PARAMETERS, divergence_of, fill_scored_with
 from oocml.models.gmm_posterior import (
     Prior,
-    divergence,
     evidence_constant,
     expected,
     offset,
@@ -81,16 +80,17 @@ class GmmScoring:
         seen: Csr | None = None,
     ) -> None:
         del seen
-        q = of_exports(col, accumulator.frame, self.prior)
-        if cols.lo not in self.divergences:
-            self.divergences[cols.lo] = divergence(q, self.prior)
         work = Work(self.prior, accumulator.frame, cols.size)
-        both = [found.astype(work.dtype) for found in (expected(q, self.prior), plugged_in(q, self.prior))]
+        both = np.empty((2, cols.size, self.prior.width), work.dtype)
+        for scored_with, score in zip(both, (expected, plugged_in), strict=True):
+            fill_scored_with(col, accumulator.frame, self.prior, scored_with, score)
+        if cols.lo not in self.divergences:
+            self.divergences[cols.lo] = divergence_of(col, accumulator.frame, self.prior)
         for rows, phi in work.chunks(data.X, slice(0, len(accumulator.ids))):
             L = work.product(phi, both[0])
             merge_topk(accumulator.ids[rows], accumulator.best[rows], L, cols.lo)
-            for coefficients, lse in zip(both, accumulator.lse, strict=True):
-                L = work.product(phi, coefficients)
+            for scored_with, lse in zip(both, accumulator.lse, strict=True):
+                L = work.product(phi, scored_with)
                 gmm_lse(L, len(L), lse[rows])
 
     def metrics(self, accumulator: Scored, data: Rows) -> Counted:

@@ -16,12 +16,11 @@ import numpy as np
 
 from oocml.kernels.gmm import EMPTY, gmm_draw, gmm_join_lse, gmm_lse, gmm_moments, gmm_shares
 from oocml.models import gmm_start
-from oocml.models.gmm_esvi import work_of
-from oocml.models.gmm_exports import PARAMETERS, of_exports, to_exports
-from oocml.models.gmm_posterior import Prior, expected, posterior
-from oocml.models.gmm_rows import Work, fits_shared, frame, prior_of
+from oocml.models.gmm_exports import PARAMETERS, fill_scored_with, to_exports
+from oocml.models.gmm_posterior import Prior, posterior
+from oocml.models.gmm_rows import Work, fits_shared, frame, pieces, prior_of, work_dtype
 from oocml.models.gmm_start import NO_KEY, made_up, standardised
-from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit, derive_seed
+from oocml.models.protocol import Array, Parts, Pass, Problem, Scratch, StateSpec, Visit, derive_seed
 
 
 def empty_lse(problem: Problem, bounds: Any) -> Array:
@@ -48,8 +47,7 @@ def start_state() -> tuple[StateSpec, ...]:
 
 
 def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
-    del problem
-    return scores_pass(), join_pass(), collect_pass()
+    return scores_pass(problem), join_pass(), collect_pass(problem)
 
 
 def other_passes(problem: Problem) -> tuple[Pass, ...]:
@@ -72,17 +70,16 @@ def start(problem: Problem) -> Generator[Any, Any, float]:
 
 def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
     """Returns the entropy of z."""
-    del problem, number
-    yield scores_pass()
+    del number
+    yield scores_pass(problem)
     yield join_pass()
-    found = yield collect_pass()
+    found = yield collect_pass(problem)
     return found  # type: ignore[no-any-return]
 
 
 def measured(problem: Problem) -> Generator[Any, Any, Parts]:
     """Returns the rows' log-sum-exps with the parameters as they stand."""
-    del problem
-    yield scores_pass()
+    yield scores_pass(problem)
     found = yield join_pass()
     return found  # type: ignore[no-any-return]
 
@@ -109,22 +106,34 @@ def draw(v: Visit) -> None:
     gmm_draw(X, row_ids, seed, v.cols.lo, v.params["n"], v.col["keys"], v.col["drawn"])
 
 
-def drawn_means(v: Visit) -> Array:
-    """Standardised means of a column block, from the rows drawn for it."""
-    prior = prior_of(v)
-    rng = np.random.default_rng(v.cols.lo)
-    return standardised(v.col["drawn"], v.col["keys"], frame(v.shared["moments"], prior.n_rows), rng)
+def scratch(problem: Problem, *names: str) -> tuple[Scratch, ...]:
+    """Work arrays of visits, which the plan counts; ``scored_with`` is made for all rows at once."""
+    prior = Prior.of(problem)
+    dtype, width = work_dtype(prior), prior.width
+    arrays = {
+        "ready": Scratch("ready", (1,)),
+        "scored_with": Scratch("scored_with", ("cols", width), dtype),
+        "sums": Scratch("sums", ("cols", width), dtype),
+    }
+    return tuple(arrays[name] for name in names)
 
 
-def scores_pass() -> Pass:
-    reads = ("moments", *PARAMETERS)
-    return Pass("scores", "tiles", "scores", reads=reads, writes=("stripe_lse",), data=True)
+def scores_pass(problem: Problem) -> Pass:
+    return Pass(
+        "scores",
+        "tiles",
+        "scores",
+        reads=("moments", *PARAMETERS),
+        writes=("stripe_lse",),
+        data=True,
+        scratch=scratch(problem, "ready", "scored_with"),
+    )
 
 
 def score(v: Visit) -> None:
-    work, coefficients = block_of(v)
+    work, scored_with = block_of(v)
     for rows, phi in work.chunks(v.data.X, slice(0, v.n_rows)):
-        L = work.product(phi, coefficients)
+        L = work.product(phi, scored_with)
         gmm_lse(L, len(L), v.cell["stripe_lse"][rows])
 
 
@@ -136,19 +145,36 @@ def join(v: Visit) -> Mapping[str, Any]:
     return {"lse": gmm_join_lse(v.cell["stripe_lse"], v.row["lse"])}
 
 
-def collect_pass() -> Pass:
-    reads = ("moments", *PARAMETERS, "lse")
-    return Pass("collect", "tiles", "collect", reads=reads, writes=("component_stats",), data=True)
+def collect_pass(problem: Problem) -> Pass:
+    return Pass(
+        "collect",
+        "tiles",
+        "collect",
+        reads=("moments", *PARAMETERS, "lse"),
+        writes=("component_stats",),
+        data=True,
+        scratch=scratch(problem, "ready", "scored_with", "sums"),
+    )
 
 
 def collect(v: Visit) -> Mapping[str, Any]:
-    work, coefficients = block_of(v)
+    work, scored_with = block_of(v)
     entropy = 0.0
     for rows, phi in work.chunks(v.data.X, slice(0, v.n_rows)):
-        Z = work.product(phi, coefficients)
+        Z = work.product(phi, scored_with)
         entropy += gmm_shares(Z, len(Z), v.row["lse"][rows])
         work.add(v.col["component_stats"], Z, phi)
     return {"entropy": entropy}
+
+
+def block_of(v: Visit) -> tuple[Work, Array]:
+    """Work arrays of a visit, and what its column block scores rows with: made at the task's first visit."""
+    prior, here = prior_of(v), frame(v.shared["moments"], prior_of(v).n_rows)
+    scored_with = v.scratch["scored_with"]
+    if not v.scratch["ready"][0]:
+        fill_scored_with(v.col, here, prior, scored_with)
+        v.scratch["ready"][0] = 1
+    return Work(prior, here, v.cols.size, v.scratch), scored_with
 
 
 def begin_pass(shared: bool) -> Pass:
@@ -159,16 +185,15 @@ def begin_pass(shared: bool) -> Pass:
 
 def begin(v: Visit) -> Mapping[str, float]:
     """Parameters of the made-up start; returns what log densities have for the units of the data."""
-    prior, here = prior_of(v), frame(v.shared["moments"], prior_of(v).n_rows)
-    start = v.shared.get("start_means")
-    means = drawn_means(v) if start is None else start[v.cols.lo : v.cols.hi]
-    to_exports(posterior(made_up(means, prior), prior), here, prior, v.col)
-    return {"log_density": here.log_density} if v.cols.lo == 0 else {}
-
-
-def block_of(v: Visit) -> tuple[Work, Array]:
-    """Work arrays and coefficients of a visit's column block."""
     prior = prior_of(v)
-    work = work_of(v, v.cols.size)
-    q = of_exports(v.col, work.frame, prior)
-    return work, expected(q, prior).astype(work.dtype)
+    here, start = frame(v.shared["moments"], prior.n_rows), v.shared.get("start_means")
+    for some in pieces(v.cols.size, prior):
+        first = v.cols.lo + some.start
+        if start is None:
+            rng = np.random.default_rng(first)
+            means = standardised(v.col["drawn"][some], v.col["keys"][some], here, rng)
+        else:
+            means = start[first : v.cols.lo + some.stop]
+        q = posterior(made_up(means, prior), prior)
+        to_exports(q, here, prior, {name: v.col[name][some] for name in PARAMETERS})
+    return {"log_density": here.log_density} if v.cols.lo == 0 else {}
