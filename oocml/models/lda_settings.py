@@ -31,7 +31,7 @@ def defaults() -> Settings:
         "z_dtype": "float16",
         "top_k": None,
         "dense_epochs": None,
-        "inner": 10,
+        "inner": None,
         "batches": 8,
         "kappa": 0.7,
         "tau": 10.0,
@@ -55,11 +55,10 @@ def check(problem: Problem) -> None:
     require_choice(settings, "z_dtype", ("float16", "float32"))
     for name in ("sub_epoch_width", "exact_every"):
         require_count(settings, name, 0, MOST_EPOCHS)
-    for name in ("cvb0_epochs", "dense_epochs", "top_k"):
+    for name in ("cvb0_epochs", "dense_epochs", "top_k", "inner"):
         if settings[name] is not None:
             require_count(settings, name, 0, MOST_EPOCHS)
-    for name in ("inner", "batches"):
-        require_count(settings, name, 1, MOST_EPOCHS)
+    require_count(settings, "batches", 1, MOST_EPOCHS)
     require_above_zero(settings, "tau", 1e9, "10 is usual")
     require_above_zero(settings, "kappa", 1, "0.7 is usual")
     if settings["kappa"] <= 0.5:
@@ -107,13 +106,20 @@ def kind_of(settings: Settings, number: int, total: int) -> str:
     return "cvb0" if number <= n_first else str(inference)
 
 
+def inner_iterations(settings: Settings) -> int:
+    """At most so many for each document; batches that see little of it need more."""
+    if settings["inner"] is not None:
+        return max(1, int(settings["inner"]))
+    return 100 if settings["inference"] == "svi" else 10
+
+
 def support_size(settings: Settings) -> int:
     """Topics that an entry keeps after the dense epochs; 0 if it keeps all."""
     n_topics, wanted = int(settings["n_topics"]), settings["top_k"]
     if not stores_z(settings):
         return 0
     if wanted is None:
-        wanted = max(EIGHT, n_topics // 16)
+        wanted = max(EIGHT, n_topics // 8)
         wanted = wanted if 4 * wanted <= n_topics else 0
     size = -(-int(wanted) // EIGHT) * EIGHT
     return size if size < n_topics else 0

@@ -11,7 +11,7 @@ from scipy.special import digamma
 
 from oocml.errors import InputError
 from oocml.models import lda_bound, lda_passes
-from oocml.models.lda_settings import dense_epochs, kind_of, stores_z, support_size
+from oocml.models.lda_settings import dense_epochs, inner_iterations, kind_of, stores_z, support_size
 from oocml.models.protocol import Epoch, Epochs, Final, Parts, Problem, Program
 
 LEARN_FROM, LEARN_EVERY, LEARN_STEPS = 10, 5, 3
@@ -210,7 +210,7 @@ class Training:
 
     def infer(self, share: tuple[int, int]) -> Steps:
         """Iterations of documents from equal shares on; leaves them where `counts` says."""
-        before, inner = "", int(self.settings["inner"])
+        before, inner = "", inner_iterations(self.settings)
         for m in range(inner):
             into = lda_passes.COUNTS[m % 2]
             pass_ = lda_passes.batch(self.problem, "esvi", before, into, False, alpha=self.alpha, inner=inner)
