@@ -160,7 +160,8 @@ class TaskWork:
             n_rows = self.context.layout.rows(p).size
             self._call(self.kernel.visit, self._visit(p=p, n_rows=n_rows, row=row, cell=cell))
             return
-        for panel, data, _ in self.blocks.panels(p):
+        for panel, data, nnz in self.blocks.panels(p):
+            self.blocks.result.usage.updates += nnz
             rows = self._rows_of(panel, p)
             visit = self._visit(
                 p=p,
