@@ -1,10 +1,11 @@
 """Mixtures by extreme stochastic variational inference, all components at once and no z kept.
 
-Every row's responsibilities are worked out anew from the posterior as it stands, and the statistics of the row's batch take
-the place of those that the batch had before: T <- T + new - old. The posterior follows T before the next batch. What is
-kept of a batch is its statistics; the responsibilities aren't kept, and the result is the same as if they were (Zhang,
-Raman et al., *Extreme stochastic variational inference*, AISTATS 2019, with all components in the subset; Neal and
-Hinton 1998 for exponential families). With z a batch's new responsibilities and H their entropy, the evidence lower bound is
+Every row's responsibilities are worked out anew from the posterior as it stands, and the statistics of the row's batch
+take the place of those that the batch had before: T <- T + new - old. The posterior follows T before the next batch.
+What is kept of a batch is its statistics; the responsibilities aren't kept, and the result is the same as if they were
+(Zhang, Raman et al., *Extreme stochastic variational inference*, AISTATS 2019, with all components in the subset; Neal
+and Hinton 1998 for exponential families). With z a batch's new responsibilities and H their entropy, the evidence
+lower bound is
 
     sum over batches of H  +  log evidence of T
 
