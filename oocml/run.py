@@ -91,7 +91,8 @@ class Run:
         memory: int | None = None,
         workers: int | None = None,
         prune: float = 0.0,
-    ) -> dict[str, float]:
+        per_query: bool = False,
+    ) -> dict[str, Any]:
         """Metrics on a dataset.
 
         Parameters
@@ -101,12 +102,16 @@ class Run:
         memory
             Bytes for blocks and rows on a host (default: half of the run's memory in this process; as little as can
             be on the workers of an open `distributed.Client`).
+        per_query
+            Add a list of records, ``per_query``: what each query scores.
         """
         return evaluate(
             self.store,
             _dataset(data),
             checkpoint=self._checkpoint(at),
             prune=prune,
+            intervals=True,
+            per_query=per_query,
             **self._workers(memory, workers),
         )
 

@@ -15,6 +15,7 @@ from oocml.cli.verb import Verb, given
 @click.command(cls=Verb)
 @verb.run_argument
 @verb.data_argument
+@click.option("--per-query", is_flag=True, default=None, help="Ranking: what each query scores, too.")
 @verb.at
 @verb.memory
 @verb.workers

@@ -86,7 +86,7 @@ def plan(model: str, data: str | None, memory: int | None, **options: Any) -> di
     from oocml import api
 
     dataset = None if data is None else api.open_dataset(data)
-    model = api.model_of(model, dataset, options["spec"])
+    model = model_of(model, dataset, options["spec"])
     settings = read_settings(model, options.pop("settings"))
     return api.plan(model, dataset, memory=memory, settings=settings, **given(**options)).to_dict()
 
@@ -109,7 +109,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
         raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
     from oocml import api
 
-    model = api.model_of(model, data)
+    model = model_of(model, data)
     settings = read_settings(model, options.pop("settings"))
     if (valid := options.pop("valid")) is not None:
         options["valid"] = api.open_dataset(valid)
@@ -134,6 +134,17 @@ def resume(run: str, **options: Any) -> dict[str, Any]:
     with resumable(run, new=False):
         resumed = api.resume(run, monitors=progress(), **given(**options))
     return resumed.summary()
+
+
+def model_of(model: str, data: Any, spec: str | None = None) -> str:
+    """The model that is meant, where a name stands for two."""
+    from oocml.models.registry import BY_DATA
+
+    if model not in BY_DATA:
+        return model
+    from oocml import api
+
+    return api.model_of(model, data, spec)
 
 
 def read_settings(model: str, pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from oocml.engine.kept_rows import check_names
 from oocml.engine.score_memory import kept_bytes, n_pieces, scored_bytes
 from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
-from oocml.errors import DoesNotFit, InputError
+from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.kernels.tiles import order_bytes
 from oocml.models.protocol import Array, Problem
 from oocml.models.registry import load_model
@@ -162,10 +162,18 @@ def evaluate(
     memory: int | None,
     n_workers: int = 1,
     prune: float = 0.0,
-) -> dict[str, float]:
-    """Metrics of a run on a dataset."""
+    intervals: bool = False,
+    per_query: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a run on a dataset, by name.
+
+    ``intervals`` adds those that the model's scoring has, ``per_query`` a list of records of what each query scores.
+    """
     check_columns(run, dataset)
-    scoring = load_model(run.model_reference).scoring(problem_of(run), 0)
+    model = load_model(run.model_reference)
+    scoring: Any = model.scoring(problem_of(run), 0)
+    if per_query and not hasattr(scoring, "per_query"):
+        raise UsageError(f"{model.name} does not score queries; leave out per_query (--per-query)")
     messages = [
         ScoreMessage(str(run.path), checkpoint, dataset.path, batch.panels, 0, False, prune, batch.piece)
         for batch in batches(run, dataset, memory, n_workers)
@@ -173,7 +181,10 @@ def evaluate(
     total = None
     for count in executor.map(score_batch, messages):
         total = count if total is None else scoring.merge(total, count)
-    return scoring.scores(total)
+    found: dict[str, Any] = scoring.scores(total)
+    if intervals and hasattr(scoring, "intervals"):
+        found |= scoring.intervals(total)
+    return found | ({"per_query": scoring.per_query(total)} if per_query else {})
 
 
 def predict(

@@ -166,10 +166,10 @@ def bootstrap_interval(
     population
         How many there are of which ``values`` is a random sample (default: these); deviations shrink accordingly.
     """
-    flat = np.asarray(values, np.float64).reshape(len(values), -1)
-    if not len(flat):
+    if not len(values):
         nothing = np.full(values.shape[1:], math.nan)
         return nothing, nothing
+    flat = np.asarray(values, np.float64).reshape(len(values), -1)
     rng, n, mean = np.random.default_rng(seed), len(flat), flat.mean(axis=0)
     means = np.empty((draws, flat.shape[1]))
     for i in range(draws):

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from oocml.errors import InputError
 from oocml.models.protocol import Array, Epoch, Final, Parts, Pass, Problem, Program
-from oocml.models.robirank_explicit_settings import bad_grades
+from oocml.models.robirank_explicit_settings import bad_grades, nothing_relevant
 from oocml.types import Float64Array
 
 FIRST_STEPS = (1.0, 1 / 64, 1 / 16, 1 / 4, 4.0, 16.0, 64.0)
@@ -244,7 +243,5 @@ def count_queries(problem: Problem) -> Generator[Any, Any, int]:
             f"below 0 or above what is possible in {int(found['n_bad'])} of {problem.n_rows} rows"
         )
     if not found["n_ranked"]:
-        raise InputError(
-            f"none of the {problem.n_queries} queries has a relevant row; there is nothing to rank"
-        )
+        raise nothing_relevant()
     return int(found["n_ranked"])

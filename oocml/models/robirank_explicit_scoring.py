@@ -76,9 +76,13 @@ class ExplicitScoring:
         objective = total.loss / n + self.l2 / 2 * total.squares if n else float("nan")
         return ranking.scores(total.rankings) | {"objective": objective}
 
-    def details(self, total: Counted) -> dict[str, Any]:
-        """Bootstrap intervals, and under ``per_query`` the scores of the queries, one record each."""
-        return ranking.intervals(total.rankings) | {"per_query": ranking.per_query(total.rankings)}
+    def intervals(self, total: Counted) -> dict[str, float]:
+        """Ends of 95 % bootstrap intervals."""
+        return ranking.intervals(total.rankings)
+
+    def per_query(self, total: Counted) -> list[dict[str, Any]]:
+        """What each query scores, a record each."""
+        return ranking.per_query(total.rankings)
 
     def predictions(self, accumulator: Scored, data: RankedRows) -> dict[str, Array]:
         return {"values": accumulator.scores}

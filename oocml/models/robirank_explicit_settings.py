@@ -40,6 +40,8 @@ def check(problem: Problem) -> None:
         raise InputError("robirank-explicit needs features and the dataset has none")
     if labels is not None and len(labels) and not 0 <= labels[0] <= labels[-1] <= HIGHEST_GRADE:
         raise bad_grades(f"from {labels[0]:g} to {labels[-1]:g}")
+    if labels is not None and len(labels) and labels[-1] == 0:
+        raise nothing_relevant()
     require_not_below_zero(settings, "l2", LARGEST, "0.01 is usual")
     require_count(settings, "rho", 0, 2)
     require_count(settings, "history", 1, MOST_PAIRS)
@@ -52,4 +54,10 @@ def bad_grades(what: str) -> InputError:
     return InputError(
         f"grades go {what} but gains are 2^grade - 1, so grades must be 0 to {HIGHEST_GRADE}; write 0 for rows "
         "that are not relevant"
+    )
+
+
+def nothing_relevant() -> InputError:
+    return InputError(
+        "no row has a grade above 0, so there is nothing to rank; give relevant rows grades from 1 on"
     )
