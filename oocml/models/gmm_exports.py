@@ -9,22 +9,26 @@ import numpy as np
 from oocml.models.gmm_posterior import Posterior, Prior, divergence, evidence, expected, posterior
 from oocml.models.gmm_rows import Frame, frame, pieces, prior_of
 from oocml.models.protocol import Array, Pass, Problem, StateSpec, Visit
+from oocml.types import Bounds
 
 Score = Callable[[Posterior, Prior], Array]
 PARAMETERS = ("weights", "means", "precisions")
 
 
 def state(problem: Problem) -> tuple[StateSpec, ...]:
-    f64 = "float64"
-    matrix = ("cols", "features", "features") if Prior.of(problem).full else ("cols", "features")
-    doc = (
-        "posterior means of precision matrices" if Prior.of(problem).full else "posterior means of precisions"
-    )
+    full, f64 = Prior.of(problem).full, "float64"
+    matrix = ("cols", "features", "features") if full else ("cols", "features")
+    doc = f"posterior means of precision{' matrices' if full else 's'}"
     return (
         StateSpec("weights", "col", ("cols",), f64, "posterior means of weights", export=True),
         StateSpec("means", "col", ("cols", "features"), f64, "posterior means of means", export=True),
-        StateSpec("precisions", "col", matrix, f64, doc, init=1.0, export=True),
+        StateSpec("precisions", "col", matrix, f64, doc, init=identity if full else 1.0, export=True),
     )
+
+
+def identity(problem: Problem, bounds: Bounds) -> Array:
+    del bounds
+    return np.eye(problem.n_features)
 
 
 def settle_pass(problem: Problem) -> Pass:

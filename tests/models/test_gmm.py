@@ -213,6 +213,13 @@ def test_components_that_fit_in_no_array_are_drawn_block_by_block(digits, monkey
     assert run.finals[0].objective == pytest.approx(usual.finals[0].objective, rel=0.03)
 
 
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_rows_can_be_scored_before_anything_was_trained(covariance):
+    X, _ = planted(n_rows=30)
+    found, _ = scored(training(X, covariance=covariance), csr(X))
+    assert not np.isnan(list(found.values())).any()
+
+
 def test_more_components_than_rows_are_no_trouble():
     X, _ = planted(n_rows=9)
     for settings in ({}, {"covariance": "full"}, {"inference": "vi"}, {"init": "k-means++"}):
