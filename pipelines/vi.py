@@ -43,7 +43,7 @@ SETS = {"ap": 128, "kos": 128, "nips": 64, "enron": 64, "nytimes": 64, "pubmed":
 """Data sets of documents, and the number of topics."""
 ROW_SETS = {"toy": 32, "ap": 64, "nips": 64, "fashion_mnist": 256}
 """Data sets of dense rows, and the number of components."""
-LENGTHS, MORE_LENGTHS = (10, 20, 30, 40), (5, 10, 15, 20, 25, 30, 35, 40)
+LENGTHS, MORE_LENGTHS = (10, 20, 40), (5, 10, 15, 20, 25, 30, 35, 40)
 MIXTURE_LENGTHS, MORE_MIXTURE_LENGTHS = (2, 5, 6, 8, 10, 12), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20)
 MEMORY = 4 * 2**30
 SAME = 0.01
@@ -56,7 +56,12 @@ class Chosen(Options):
 
     sets: tuple[str, ...] = ()
     """Names of data sets; none: all."""
+    methods: tuple[str, ...] = ()
+    """Parts of names of methods; none: all."""
     seed: int = 0
+
+    def wants(self, method: str) -> bool:
+        return not self.methods or any(part in method for part in self.methods)
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,10 @@ class Clock:
             self.seconds = time.process_time() - self._began
 
 
-def known_ways(model: str, ways: Iterable[Way], section: Section) -> list[Way]:
-    """Those whose settings the model has."""
+def known_ways(model: str, ways: Iterable[Way], section: Section, options: Chosen) -> list[Way]:
+    """Those that were asked for and whose settings the model has."""
     found = []
-    for way in ways:
+    for way in filter(lambda way: options.wants(way.name), ways):
         unknown = sorted(set(way.settings) - set(load_model(model).defaults()))
         if unknown:
             section.notes.append(f"{way.name} left out: {model} has no setting {unknown[0]}")
@@ -181,13 +186,14 @@ def lda(options: Chosen) -> Section:
     with one_thread():
         for name, splits in find(list(SETS), vi_sets.documents, options):
             settings = {**TOPICS, "n_topics": SETS[name]}
-            for way in known_ways("lda", TOPIC_WAYS, Section("", "")):
+            for way in known_ways("lda", TOPIC_WAYS, Section("", ""), options):
                 rows += lines("lda", splits, way, lengths, settings, options)
             rows += [
-                peer_row(peer, splits, lengths[-1], settings, options.seed) for peer in vi_peers.installed()
+                peer_row(peer, splits, lengths[-1], settings, options.seed)
+                for peer in filter(options.wants, vi_peers.installed())
             ]
             add_topic_findings(section, name, splits.name, rows)
-    known_ways("lda", TOPIC_WAYS, section)
+    known_ways("lda", TOPIC_WAYS, section, options)
     section.rows = rows
     panels = [
         Panel(s, "seconds", y, log=False)
@@ -238,9 +244,11 @@ def gmm(options: Chosen) -> Section:
     with one_thread():
         for name, splits in find(list(ROW_SETS), vi_sets.rows, options):
             k = ROW_SETS[name]
-            for way in known_ways("gmm", MIXTURE_WAYS, Section("", "")):
+            for way in known_ways("gmm", MIXTURE_WAYS, Section("", ""), options):
                 rows += lines("gmm", splits, way, lengths, {"n_components": k}, options)
             for name_of_peer, dtype in vi_peers.MIXTURES.items():
+                if not options.wants(name_of_peer):
+                    continue
                 for n in lengths:
                     say(f"{splits.name}: {name_of_peer}, {n} iterations")
                     known = {"dataset": splits.name, "method": name_of_peer, "epochs": n, "elbo": math.nan}
@@ -268,6 +276,7 @@ SECTIONS: dict[str, Callable[[Chosen], Section]] = {"lda": lda, "top_k": top_k, 
 @click.option(
     "--set", "sets", multiple=True, type=click.Choice([*SETS, "toy", "fashion_mnist"]), help="Default: all."
 )
+@click.option("--method", "methods", multiple=True, help="Part of the names of methods (default: all).")
 @click.option("--full", is_flag=True, help="More lengths of trainings, and stand-ins ten times as large.")
 @click.option("--repeats", type=click.IntRange(min=1), default=5, help="Timings of kernels (default: 5).")
 @click.option(

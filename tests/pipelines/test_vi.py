@@ -68,6 +68,8 @@ def test_mixtures_get_their_lines_and_their_curves(small, tmp_path):
     assert [row["method"] for row in found] == ["ESVI"] * 2 + [p for p in vi_peers.MIXTURES for _ in range(2)]
     assert float(found[1]["elbo"]) > float(found[0]["elbo"])
     assert (tmp_path / "gmm.png").exists()
+    assert invoke("--only", "gmm", "--method", "float32", "--out", tmp_path).exit_code == 0
+    assert {row["method"] for row in table(tmp_path / "gmm.csv")} == {"sklearn-em float32"}
 
 
 def test_topics_of_others_are_scored_as_a_run_would_score_them(tmp_path):
