@@ -29,6 +29,7 @@ class Training:
         self.problem, self.settings = problem, problem.settings
         self.alpha, self.eta = float(self.settings["alpha"]), float(self.settings["eta"])
         self.tokens = self.log_lengths = 0.0
+        self.n_row_blocks = 1
         self.n_used = problem.n_used_features
         self.support = False
         """Whether entries have a support instead of all topics."""
@@ -45,6 +46,7 @@ class Training:
                 f"{int(found['bad'])} counts are negative or not finite; lda needs counts of words, not weights"
             )
         self.tokens = max(1.0, float(found["tokens"]))
+        self.n_row_blocks = int(found["row_blocks"])
         yield lda_passes.keep_priors(self.alpha, self.eta, self.tokens)
         yield lda_passes.words(bound=False)
         if stores_z(self.settings):
@@ -193,7 +195,7 @@ class Training:
 
     def inferred_epoch(self, kind: str) -> Steps:
         """Documents inferred anew with topics fixed, then topics; by batches of row blocks for stochastic inference."""
-        n = int(self.settings["batches"]) if kind == "svi" else 1
+        n = min(int(self.settings["batches"]), self.n_row_blocks) if kind == "svi" else 1
         total: dict[str, Any] = {"log_sum": 0.0}
         for i in range(n):
             yield from self.infer((i, n))

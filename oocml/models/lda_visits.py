@@ -64,12 +64,13 @@ def start(v: Visit) -> Parts:
     seed = np.uint64(v.params["seed"])
     z, gamma, topic_word = kept(v.cell["z"]), v.row["gamma"], v.col["topic_word"]
     tokens, n_bad = lda_start(v.data.X, v.data.number, v.col["word"], seed, z, gamma, topic_word)
-    return {"tokens": tokens, "bad": n_bad}
+    return {"tokens": tokens, "bad": n_bad, "row_blocks": v.q == 0}
 
 
 def count(v: Visit) -> Parts:
     n = v.data.X.data
-    return {"tokens": n.sum(dtype=np.float64), "bad": np.count_nonzero(~((n >= 0) & (n < np.inf)))}
+    n_bad = np.count_nonzero(~((n >= 0) & (n < np.inf)))
+    return {"tokens": n.sum(dtype=np.float64), "bad": n_bad, "row_blocks": v.q == 0}
 
 
 def visit(v: Visit) -> Parts:
