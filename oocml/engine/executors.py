@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 from distributed import Client, Future, KilledWorker, get_worker
+from threadpoolctl import ThreadpoolController
 
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
@@ -82,6 +83,8 @@ class InProcess:
 
     def __init__(self) -> None:
         self._queue: deque[TaskMessage] = deque()
+        self._libraries = ThreadpoolController()
+        """One thread for each, as on workers: with more, sums may differ in their last bits."""
 
     def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         del worker
@@ -96,7 +99,8 @@ class InProcess:
     def wait(self, at_most: float | None = None) -> list[Completion]:
         del at_most
         message = self._queue.popleft()
-        result = run_task(message)
+        with self._libraries.limit(limits=1):
+            result = run_task(message)
         result.worker = "driver"
         return [Completion(message, result)]
 
@@ -104,7 +108,10 @@ class InProcess:
         self._queue.clear()
 
     def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
-        return map(function, messages)
+        for message in messages:
+            with self._libraries.limit(limits=1):
+                result = function(message)
+            yield result
 
 
 def run_on_worker(message: TaskMessage) -> TaskResult:
