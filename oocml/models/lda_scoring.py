@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oocml.kernels.digamma import sum_divergence
 from oocml.kernels.lda_fold_in import count_pairs, lda_fold_in, lda_halve, lda_log_likelihood
 from oocml.metrics import coherence
-from oocml.models.lda_bound import free_document_terms, in_use, slices, topic_divergence, total_divergence
+from oocml.models.lda_bound import free_document_terms, in_use, slices, total_divergence
 from oocml.models.lda_visits import Documents
 from oocml.models.protocol import Array, Problem, derive_seed
 from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int32Array, Int64Array
@@ -106,7 +107,7 @@ class LdaScoring:
     ) -> None:
         topic_word, X = col["topic_word"], data.X
         if cols.lo not in self.divergences:
-            self.divergences[cols.lo] = topic_divergence(topic_word, accumulator.eta)
+            self.divergences[cols.lo] = sum_divergence(topic_word, accumulator.eta)
         rows = np.repeat(np.arange(len(X.indptr) - 1, dtype=np.int32), np.diff(X.indptr))
         known = in_use(topic_word)[X.indices] & (X.data > 0)
         row, index, count = rows[known], X.indices[known], X.data[known]

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma
 
+from oocml.kernels.digamma import sum_digamma
 from oocml.kernels.lda import lda_recount, lda_start, lda_visit
 from oocml.kernels.lda_batch import Sums, Weights, lda_batch, lda_batch_cvb0, lda_draw_words
 from oocml.kernels.lda_fold_in import lda_fold_in
 from oocml.kernels.lda_support import lda_recount_support, lda_truncate, lda_visit_support
 from oocml.kernels.topk import merge_topk
-from oocml.models.lda_bound import in_use, slices, used_rows
+from oocml.models.lda_bound import in_use, slices
 from oocml.models.lda_settings import stores_z
 from oocml.models.protocol import Array, Parts, Problem, Visit, derive_seed
 from oocml.types import Bounds, Csr, Int64Array
@@ -148,20 +149,11 @@ def document_priors(v: Visit) -> Parts:
     gamma, alpha = v.row["gamma"], float(v.params["alpha"])
     whole = gamma.sum(axis=1, dtype=np.float64)
     weight = float((digamma(whole) - digamma(gamma.shape[1] * alpha)).sum())
-    return {"numerator": prior_terms(gamma, alpha), "denominator": weight}
+    return {"numerator": sum_digamma(gamma, digamma(alpha)), "denominator": weight}
 
 
 def word_priors(v: Visit) -> Parts:
-    return {"numerator": prior_terms(v.col["topic_word"], float(v.params["eta"]))}
-
-
-def prior_terms(array: Array, prior: float) -> float:
-    """Sum of psi(prior + n) - psi(prior) over rows that are in use."""
-    total = 0.0
-    for rows in slices(*array.shape):
-        some = used_rows(array[rows])
-        total += float((digamma(some) - digamma(prior)).sum())
-    return total
+    return {"numerator": sum_digamma(v.col["topic_word"], digamma(v.params["eta"]))}
 
 
 def shift_documents(v: Visit) -> None:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import digamma
+from scipy.special import digamma, gammaln
 
-from oocml.kernels.digamma import fill_exp_digamma, shift_of
+from oocml.kernels.digamma import fill_exp_digamma, shift_of, sum_digamma, sum_divergence, sum_log_gamma
 from oocml.kernels.jit import jit
 from oocml.kernels.lda_entry import esvi_weights, largest_exponent, log_of
 
@@ -101,3 +101,17 @@ def test_logarithm():
     out = np.empty_like(x)
     logs(x, out)
     np.testing.assert_allclose(out, np.log(x.astype(np.float64)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 21])
+def test_sums_over_dirichlet_parameters_are_those_of_scipy(n):
+    A = np.geomspace(1e-4, 1e8, 100 * n).astype(np.float32).reshape(100, n)
+    A[:, 0] = np.random.default_rng(0).permutation(A[:, 0])
+    A[7] = 0  # not in use
+    a = np.delete(A, 7, axis=0).astype(np.float64)
+    for found, terms in (
+        (sum_log_gamma(A), gammaln(a)),
+        (sum_digamma(A, 0.5), digamma(a) - 0.5),
+        (sum_divergence(A, 0.2), (a - 0.2) * digamma(a) - gammaln(a)),
+    ):
+        assert found == pytest.approx(terms.sum(), abs=3e-6 * np.maximum(1, np.abs(terms)).sum())
