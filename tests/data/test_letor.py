@@ -87,6 +87,12 @@ def test_a_test_set_takes_columns_and_index_base_from_the_training_set(tmp_path)
     assert (info["n_cols"], info["index_base"], info["dropped_features"]) == (3, 1, 1)
 
 
+def test_a_dataset_that_lost_its_queries_is_not_whole(tmp_path):
+    ingest("letor", put(tmp_path / "x", TEXT), tmp_path / "x.zarr")
+    (tmp_path / "x.zarr" / "qid" / "c" / "0").unlink()
+    assert "chunk qid/c/0 is missing" in Dataset.open(tmp_path / "x.zarr").info()["problem"]
+
+
 @pytest.mark.parametrize("name", ["S1", "S5"])
 def test_mq2008_has_its_queries(tmp_path, shared_data, name):
     path = shared_data("mq2008") / f"{name}.txt.gz"

@@ -235,6 +235,9 @@ def test_entries_are_estimated_where_they_are_not_stated():
     assert load_spec("news20").expected_nnz == 1_569_741
     assert load_spec("reddit_full").expected_nnz == pytest.approx(1.026e10, rel=0.001)
     assert load_spec("toy").expected_nnz is None
+    ranked = load_spec("mq2008")
+    assert ranked.has_queries
+    assert ranked.expected_nnz == 15_211 * 46, "graded rows have every feature"
 
 
 def test_page_on_data_sets_lists_every_spec():

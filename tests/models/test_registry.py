@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oocml.errors import InputError, OocmlError, UsageError
-from oocml.models.registry import load_model
+from oocml.models.registry import load_model, of_data
 
 
 def written(folder: Path, text: str) -> Path:
@@ -22,6 +22,7 @@ def written(folder: Path, text: str) -> Path:
     ("reference", "kind", "words"),
     [
         ("nosuch", UsageError, "no model 'nosuch'; there are mlr"),
+        ("robirank", UsageError, "robirank is robirank-explicit for data with queries and"),
         ("nosuch:Model", UsageError, "there is no module 'nosuch'"),
         ("oocml.nosuch.deep:Model", UsageError, "there is no module 'oocml.nosuch.deep'"),
         ("oocml.errors:Nothing", UsageError, "oocml.errors has no 'Nothing'"),
@@ -72,3 +73,12 @@ def test_threads_that_load_a_file_together_find_all_of_it(tmp_path):
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(load, [0, 0.03, 0.06, 0.09])) == ["late"] * 4
+
+
+def test_a_name_that_stands_for_two_models_is_told_apart_by_the_data():
+    assert of_data("robirank", queries=True) == "robirank-explicit"
+    assert of_data("robirank", queries=False) == "robirank-implicit"
+    assert {of_data(name, queries=queries) for name in ("mlr", "x.py:M") for queries in (True, False)} == {
+        "mlr",
+        "x.py:M",
+    }

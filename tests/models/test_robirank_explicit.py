@@ -1,13 +1,19 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from oocml import api
 from oocml.data.dataset import Dataset
 from oocml.data.ingest import ingest
-from oocml.engine.in_memory import InMemory, problem_of
+from oocml.data.writer import DatasetWriter
+from oocml.engine.in_memory import InMemory, cut_panel, problem_of
 from oocml.errors import InputError
-from oocml.models.protocol import Epoch, Pass
+from oocml.models.protocol import Epoch, Pass, Problem
 from oocml.models.robirank_explicit import RobirankExplicit
+from oocml.schedule.cost import PanelSizes
+from oocml.schedule.panel_layout import UNPINNED, choose_panel_layout
 from oocml.types import Bounds, Panel
 from tests.models.tiled import csr
 
@@ -175,3 +181,38 @@ def test_mq2008_is_ranked_as_well_as_it_was(shared_data, tmp_path):
     told = scoring.scores(counted)
     assert told["ndcg_at_10"] > 0.705
     assert told["n_queries_left_out"] == 51
+
+
+def test_panels_of_large_data_are_tasks_of_their_own_and_of_huge_data_grouped():
+    def n_tasks(n_panels):
+        panels = PanelSizes(np.full(n_panels, 8_000), np.full(n_panels, 8 * 2**20))
+        sums = np.full(136, 8_000 * n_panels), np.full(136, 8e3 * n_panels)
+        shape = 8_000 * n_panels, 136, 10**6 * n_panels
+        problem = Problem(*shape, *sums, None, "number", MODEL.defaults(), 0, n_queries=9)
+        layout, _ = choose_panel_layout(MODEL, problem, panels, 2**27, UNPINNED)
+        assert layout.row_bounds[-1] == problem.n_rows
+        return len(layout.row_task_bounds) - 1
+
+    assert n_tasks(1) == 1
+    assert 5 <= n_tasks(40) <= 14
+    assert 200 < n_tasks(40_000) <= 300
+
+
+def test_many_panels_on_disk_train_as_one_in_memory(tmp_path, monkeypatch):
+    panel = graded()
+    monkeypatch.setattr("oocml.schedule.panel_layout.ROW_TASK_BYTES", 1000)
+    writer = DatasetWriter(tmp_path / "x.zarr", n_cols=5, label_kind="number")
+    starts = np.cumsum([0, *SIZES])
+    cuts = [0, *(int(starts[c]) for c in (2, 3, 5)), len(panel.y)]
+    for p, (lo, hi) in enumerate(itertools.pairwise(cuts)):
+        part = cut_panel(panel, Bounds(lo, hi))
+        writer.write_panel(p, part, qid=part.qid)
+    writer.finish(n_panels=4)
+    run = api.train("robirank", tmp_path / "x.zarr", tmp_path / "run.zarr", schedule="serial", epochs=15)
+    assert run.config["model"] == MODEL.name
+    assert len(run.config["layout"]["row_task_bounds"]) > 3
+    alone = begun(panel).run(15)
+    assert run.summary()["objective"] == pytest.approx(alone.finals[-1].objective, rel=1e-10)
+    told = run.evaluate(tmp_path / "x.zarr")
+    assert told["objective"] == pytest.approx(alone.finals[-1].objective, rel=1e-10)
+    assert told["n_queries"] == len(SIZES)
