@@ -52,6 +52,20 @@ def explicit_scores(X: Csr, lo: int, hi: int, u: np.ndarray, scores: np.ndarray)
 
 
 @jit
+def scores_and_moves(
+    X: Csr, lo: int, hi: int, u: np.ndarray, v: np.ndarray, scores: np.ndarray, moves: np.ndarray
+) -> None:
+    """Scores of rows lo:hi with two vectors, from reading the rows once."""
+    for y in range(lo, hi):
+        score = move = 0.0
+        for e in range(X.indptr[y], X.indptr[y + 1]):
+            value, j = np.float64(X.data[e]), X.indices[e]
+            score += value * u[j]
+            move += value * v[j]
+        scores[y - lo], moves[y - lo] = score, move
+
+
+@jit
 def powers_of_two(f: np.ndarray, n: int, powers: np.ndarray) -> int:
     """Fill ``powers`` with 2^f over a common factor; returns how many terms may be multiplied, 0 for none.
 
@@ -191,8 +205,7 @@ def explicit_visit(
             continue
         lo, hi = start[x], start[x + 1]
         n = hi - lo
-        explicit_scores(X, lo, hi, u, scores)
-        explicit_scores(X, lo, hi, v, moves)
+        scores_and_moves(X, lo, hi, u, v, scores, moves)
         gains = gain[lo:hi]
         for a in range(1, len(steps)):
             for y in range(n):
