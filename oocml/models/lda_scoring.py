@@ -105,7 +105,7 @@ class LdaScoring:
         col: Mapping[str, Array],
         seen: Csr | None = None,
     ) -> None:
-        topic_word, X = col["topic_word"], data.X
+        topic_word, X = np.ascontiguousarray(col["topic_word"], np.float32), data.X
         if cols.lo not in self.divergences:
             self.divergences[cols.lo] = sum_divergence(topic_word, accumulator.eta)
         rows = np.repeat(np.arange(len(X.indptr) - 1, dtype=np.int32), np.diff(X.indptr))
