@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,13 @@ def ingest_splits(folder: Path) -> tuple[str, str]:
     say(f"fetch: {spec.title}, to {folder / 'raw'}")
     fetch(spec, folder / "raw")
     paths = {split: str(folder / f"{split}.zarr") for split in ("train", "test")}
-    for split, path in paths.items():
-        how = spec.ingest[split]
-        say(f"ingest: {', '.join(how.files)} into {path}")
-        fitted = {"transform": TRANSFORM} if split == "train" else {"like": paths["train"]}
-        sources = [str(folder / "raw" / file) for file in how.files]
-        api.ingest(how.format, sources, path, overwrite=True, **fitted, **how.options)
+    # in a process of its own, or what compiling the reader took would count as the training's memory
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as aside:
+        for split, path in paths.items():
+            how = spec.ingest[split]
+            say(f"ingest: {', '.join(how.files)} into {path}")
+            fitted = {"transform": TRANSFORM} if split == "train" else {"like": paths["train"]}
+            sources = [str(folder / "raw" / file) for file in how.files]
+            options = {"overwrite": True, **fitted, **how.options}
+            aside.submit(api.ingest, how.format, sources, path, **options).result()
     return paths["train"], paths["test"]
