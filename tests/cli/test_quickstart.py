@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ def test_steps_and_flat_answer(run_cli, api, monkeypatch, tmp_path):
     monkeypatch.setattr("oocml.data.fetch.fetch", lambda spec, to: fetched.append((spec.name, to)))
     monkeypatch.setattr("oocml.cli.quickstart.progress", lambda: ("<monitor>",))
     monkeypatch.setattr("oocml.cli.quickstart.write_html", lambda run, out: out.write_text("<html>"))
+    monkeypatch.setattr(
+        "oocml.cli.quickstart.ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(n)
+    )
     api.answers["evaluate"] = {"accuracy": 0.85, "objective": 1.0}
     api.answers["summary"] = {"epochs": 4, "objective": 0.4}
     done = run_cli("quickstart", "--to", tmp_path, "--epochs", "4", "--memory", "1GiB", "--json")
