@@ -43,7 +43,7 @@ SETS = {"ap": 128, "kos": 128, "nips": 64, "enron": 64, "nytimes": 64, "pubmed":
 """Data sets of documents, and the number of topics."""
 ROW_SETS = {"toy": 32, "ap": 64, "nips": 64, "fashion_mnist": 256}
 """Data sets of dense rows, and the number of components."""
-LENGTHS, MORE_LENGTHS = (10, 20, 40), (5, 10, 15, 20, 25, 30, 35, 40)
+LENGTHS, MORE_LENGTHS = (10, 20, 30, 40), (5, 10, 15, 20, 25, 30, 35, 40)
 MIXTURE_LENGTHS, MORE_MIXTURE_LENGTHS = (2, 5, 6, 8, 10, 12), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20)
 MEMORY = 4 * 2**30
 SAME = 0.01
@@ -70,6 +70,8 @@ class Way:
 
     name: str
     settings: Mapping[str, Any]
+    row_blocks: int | None = None
+    """As planned if not given."""
 
 
 TOPIC_WAYS = (
@@ -80,7 +82,7 @@ TOPIC_WAYS = (
     Way("VI, cold", {"inference": "vi", "start": "cold"}),
     Way("VI, cold, inner 100", {"inference": "vi", "start": "cold", "inner": 100}),
     Way("VI, CVB0 start", {"inference": "vi", "start": "cvb0"}),
-    Way("SVI", {"inference": "svi"}),
+    Way("SVI", {"inference": "svi", "inner": 10}, row_blocks=8),
 )
 MIXTURE_WAYS = (
     Way("ESVI", {"inference": "esvi"}),
@@ -144,6 +146,7 @@ def train(
         epochs=n_epochs,
         schedule="serial",
         seed=options.seed,
+        row_blocks=way.row_blocks,
         memory=MEMORY,
     )
     row: Row = {"dataset": splits.name, "method": way.name, "epochs": n_epochs, "seconds": done.seconds}

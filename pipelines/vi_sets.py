@@ -29,6 +29,8 @@ SHARE = 0.9
 COMPONENTS = 64
 """Columns of dense rows made of documents or images."""
 TOY = {"cols": 16, "classes": 32}
+PANEL_BYTES = 2**18
+"""Of documents: small, so that there are row blocks for batches."""
 TOY_ROWS = 20_000
 """Ten times as many in full size, as of stand-ins."""
 IMAGES = "train-images-idx3-ubyte.gz"
@@ -66,7 +68,13 @@ def documents(name: str, folder: Path, data_dir: Path | None, seed: int, *, full
     if not (is_there(train) and is_there(Path(split_path(train)))):
         source, vocab = (given(data_dir, name, file) for file in (files.documents, files.vocabulary))
         folder.mkdir(parents=True, exist_ok=True)
-        options = {"split": SHARE, "seed": seed, "vocab": str(vocab), "overwrite": True}
+        options = {
+            "split": SHARE,
+            "seed": seed,
+            "vocab": str(vocab),
+            "panel_bytes": PANEL_BYTES,
+            "overwrite": True,
+        }
         api.ingest(files.format, source, str(train), **options)
     return Splits(name, train, Path(split_path(train)))
 
@@ -76,7 +84,7 @@ def stand_in(name: str, rows: int, folder: Path, seed: int) -> Splits:
     spec = load_spec(name)
     cols = round((spec.cols or 1) * math.sqrt(rows / (spec.rows or rows)))
     train, test = (folder / f"{name}@{rows}-{seed}-{part}.zarr" for part in ("train", "test"))
-    shape = {"cols": cols, "seed": seed, "overwrite": True}
+    shape = {"cols": cols, "seed": seed, "panel_bytes": PANEL_BYTES, "overwrite": True}
     once(train, lambda: synth(spec, train, rows=rows, **shape))
     once(test, lambda: synth(spec, test, rows=max(TEST_ROWS // 2, rows // 10), split="test", **shape))
     return Splits(f"{name}@{rows}", train, test)

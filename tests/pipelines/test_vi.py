@@ -92,6 +92,7 @@ def test_sooner_is_against_the_end_of_the_longest_training():
     assert times_sooner(rows, "a", "b", "elbo") == 3.0
     assert times_sooner(rows, "b", "a", "elbo") == 0.0
     assert times_sooner(rows, "a", "nobody", "elbo") is None
+    assert times_sooner(rows, "a", "b", "elbo", near=0.5) == 4.0
 
 
 def test_documents_got_by_hand_are_split_and_become_rows_of_columns_of_variance_1(tmp_path):
