@@ -15,7 +15,7 @@ from .ranking_folds import Graded
 Fit = Callable[[Graded, Graded, Graded, int], Float64Array]
 """From training, validation and test data and a seed."""
 
-COSTS = tuple(10.0**p for p in range(-4, 1))
+COSTS = tuple(10.0**p for p in range(-5, 1))
 """Of the linear support vector machine: chosen on the validation data."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_methods_get_their_lines_and_goals(tmp_path, data_dir, monkeypatch):
 @pytest.mark.long
 def test_mq2008_is_ranked_as_well_as_it_should_be(tmp_path, shared_data, monkeypatch):
     monkeypatch.setattr(explicit, "WAYS", {explicit.DEFAULT: {}})
+    monkeypatch.setattr(explicit, "RIDGES", (0.1, 0.01))
+    monkeypatch.setattr(explicit, "one_thread", contextlib.nullcontext)
     monkeypatch.setattr(explicit, "installed", lambda: iter([]))
     folder = shared_data("mq2008").parent
     section = explicit.explicit(Chosen(tmp_path, False, 1, folder, None))
