@@ -13,7 +13,7 @@ from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
 from oocml.engine.events import Monitor
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
-from oocml.errors import UsageError
+from oocml.errors import InputError, UsageError
 from oocml.models.protocol import Problem
 from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
@@ -174,7 +174,12 @@ def train(
     with open_workplace(session, model, problem, dataset, **asked) as place:
         run = _begin(out, place, model, problem, dataset, overwrite=overwrite, **kept)
         with run.lock():
-            return drive(run, place, session)
+            try:
+                return drive(run, place, session)
+            except InputError:
+                if not run.read_ledger().history:  # its data cannot be trained on: no run is to be resumed
+                    shutil.rmtree(run.path)
+                raise
 
 
 def _begin(

@@ -42,7 +42,9 @@ scheduler = click.option(
 )
 
 how_long = options(
-    click.option("--epochs", type=verb.POSITIVE, metavar="N", help="Epochs (default: mlr 10, mf and fm 20)."),
+    click.option(
+        "--epochs", type=verb.POSITIVE, metavar="N", help="Epochs (default: the model's, 10 to 200)."
+    ),
     click.option(
         "--valid", metavar="TEST.zarr", help="Score every epoch on this dataset and keep the best one."
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oocml.engine.advice import smaller_steps
 from oocml.engine.context import RunContext, initial_block, nbytes
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.errors import NonFinite
@@ -80,12 +81,7 @@ class TaskBlocks:
 
     def _non_finite(self, name: str, index: int) -> str:
         message = self.message
-        step = message.pass_.params.get("learning_rate")
-        advice = (
-            f"--set learning_rate={step / 10:.2g}"
-            if step and "learning_rate" in self.context.problem.settings
-            else "stronger regularisation, or look for huge values in the data"
-        )
+        advice = smaller_steps(self.context.problem.settings, message.pass_.params.get("learning_rate"))
         return (
             f"{self.context.model.name}: block {index} of {name!r} became NaN or infinite in epoch {message.epoch} "
             f"(pass {message.pass_.name}); the last good state is kept; try {advice}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from oocml.engine import events
+from oocml.engine.advice import smaller_steps
 from oocml.engine.context import RunContext, run_context
 from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
@@ -160,7 +161,7 @@ class Driver:
         if not math.isfinite(item.objective):
             raise NonFinite(
                 f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
-                "state is kept; try a smaller step (--set learning_rate) or stronger regularisation"
+                f"state is kept; try {smaller_steps(self.problem.settings)}"
             )
 
     def _work(self, pass_: Pass, repeat: int = -1) -> Work:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from oocml.engine.advice import smaller_steps
 from oocml.engine.context import initial_block
 from oocml.engine.messages import BlockRefs, TaskMessage, TaskResult
 from oocml.errors import NonFinite
@@ -160,7 +161,7 @@ class Journal:
             if not np.isfinite(block).all():  # not a kernel: numba would take 25 MiB of the driver
                 raise NonFinite(
                     f"{name!r} became NaN or infinite in pass {pass_.name}; the last good state is kept; "
-                    "try a smaller --set learning_rate"
+                    f"try {smaller_steps(self.problem.settings)}"
                 )
             stamp = self.fresh_stamp()
             crc, n_written = self.arrays[name].write(self.chunks, 0, stamp, block)

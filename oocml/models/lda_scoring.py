@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oocml.errors import InputError
 from oocml.kernels.digamma import sum_divergence
 from oocml.kernels.lda_fold_in import count_pairs, lda_fold_in, lda_halve, lda_log_likelihood
 from oocml.metrics import coherence
@@ -108,6 +109,11 @@ class LdaScoring:
         topic_word, X = np.ascontiguousarray(col["topic_word"], np.float32), data.X
         if cols.lo not in self.divergences:
             self.divergences[cols.lo] = sum_divergence(topic_word, accumulator.eta)
+        wrong = np.count_nonzero(~(X.data >= 0) | np.isinf(X.data))
+        if wrong:
+            raise InputError(
+                f"{wrong} counts of a batch are negative or not finite; lda scores counts of words"
+            )
         rows = np.repeat(np.arange(len(X.indptr) - 1, dtype=np.int32), np.diff(X.indptr))
         known = in_use(topic_word)[X.indices] & (X.data > 0)
         row, index, count = rows[known], X.indices[known], X.data[known]
@@ -121,6 +127,12 @@ class LdaScoring:
 
     def metrics(self, accumulator: Gathered, data: Documents) -> Counted:
         documents, numbers = self._documents(accumulator, data)
+        broken = np.count_nonzero(documents.data != np.floor(documents.data))
+        if broken:
+            raise InputError(
+                f"{broken} counts of a batch are no whole numbers, and held-out likelihood takes documents apart into "
+                "words; ingest counts, without --transform"
+            )
         observed = np.empty(len(numbers), np.float32)
         lda_halve(data.number, documents.indptr, numbers, documents.data, np.uint64(self.seed), observed)
         topic_word = self._topic_word(accumulator)

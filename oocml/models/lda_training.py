@@ -35,6 +35,8 @@ class Training:
         """Whether entries have a support instead of all topics."""
         self.counts = ""
         """Where documents' counts are, where none are kept in gamma; nothing while all topics are alike."""
+        self.reached = 0
+        """The epoch with which a training was stopped early."""
         self.n_batches = 0
         """Steps of stochastic inference so far."""
 
@@ -56,10 +58,10 @@ class Training:
             total = number + n_epochs
             while number < total:
                 n = yield from self.stretch(number, total)
-                if n < 0:
+                if n < 0:  # stopped early: the next segment goes on from there
+                    number = self.reached
                     break
                 number += n
-            number = total
             bound = yield from self.measure()
             yield lda_passes.top_words()
             yield Final(-bound / self.tokens, extra=self.extra(bound))
@@ -81,6 +83,7 @@ class Training:
                 break
             last += 1
         exact = self.is_exact(last)
+        yield lda_passes.top_words()  # for whoever reads one of these epochs as the best
         stop = yield from (self.stored if stored else self.batches)(kind, number, last, exact)
         if stop:
             return -1
@@ -117,8 +120,10 @@ class Training:
         if n:
             done = yield Epochs(pass_, ({},) * n, lambda m, parts: self.epoch(number + 1 + m, parts))
             if len(done) < n:
+                self.reached = number + len(done)
                 return True
         if exact:
+            self.reached = last
             parts = yield pass_
             return (yield from self.end_exactly(last, parts))
         return False
@@ -190,6 +195,7 @@ class Training:
             else:
                 stop = (yield self.epoch(at, parts)).stop
             if stop:
+                self.reached = at
                 return True
         return False
 

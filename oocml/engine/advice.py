@@ -1,0 +1,12 @@
+"""What to try when numbers are no longer finite."""
+
+from __future__ import annotations
+
+from oocml.models.protocol import Settings
+
+
+def smaller_steps(settings: Settings, step: float | None = None) -> str:
+    """For a model with these settings; ``step`` is the step that was taken, if it is known."""
+    if "learning_rate" not in settings:
+        return "stronger regularisation or priors, or look for huge values in the data"
+    return f"--set learning_rate={step / 10:.2g}" if step else "a smaller --set learning_rate"
