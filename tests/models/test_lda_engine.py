@@ -7,7 +7,7 @@ from oocml import api
 from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
 from oocml.engine.score import batches
-from oocml.errors import DoesNotFit
+from oocml.errors import DoesNotFit, InputError
 from oocml.types import Csr, Panel
 from tests.models.topics import planted
 
@@ -85,3 +85,30 @@ def test_words_are_exported_by_columns_of_the_dataset(run):
     np.testing.assert_array_equal(arrays["word"], np.arange(60))
     phi = arrays["topic_word"] / arrays["totals"]
     np.testing.assert_allclose(phi[arrays["top_words"][0], 0], arrays["top_weights"][0], rtol=1e-4)
+
+
+def test_every_checkpoint_has_topics_with_words(stored, tmp_path):
+    run = trained(stored, tmp_path / "run.zarr", valid=stored, epochs=4)
+    assert run.summary()["checkpoints"]
+    words = run.arrays()["top_words"].compute()  # of the best epoch
+    assert words.min() >= 0
+    assert np.isfinite(run.evaluate(stored)["coherence_npmi"])
+
+
+@pytest.mark.parametrize("value", [-1.0, np.inf])
+def test_counts_that_are_none_leave_one_line_and_no_run(tmp_path, value):
+    X = planted()
+    data = X.data.copy()
+    data[5] = value
+    broken = write(tmp_path / "broken.zarr", X._replace(data=data), 60)
+    with pytest.raises(InputError, match="negative or not finite") as caught:
+        trained(broken, tmp_path / "run.zarr")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_parts_of_words_cannot_be_held_out(stored, run, tmp_path):
+    X = planted()
+    halves = write(tmp_path / "halves.zarr", X._replace(data=X.data + np.float32(0.5)), 60)
+    with pytest.raises(InputError, match="no whole numbers"):
+        run.evaluate(halves)
