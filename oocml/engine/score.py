@@ -65,7 +65,8 @@ def score_batch(message: ScoreMessage) -> Any:
         for number, panel in zip(message.panels, panels, strict=True)
     ]
     columns = [reader.specs[name] for name, kind in kinds.items() if kind == "col"]
-    for q in range(reader.layout.n_col_blocks):
+    n_streams = 1 if message.predict else getattr(scoring, "streams", 1)
+    for q in [*range(reader.layout.n_col_blocks)] * n_streams:
         col = {spec.name: pruned(spec, reader.block(spec.name, q), message.prune) for spec in columns}
         for panel in scored:
             panel.visit(q, col)

@@ -263,6 +263,7 @@ class Scoring(Protocol):
 
     A model that keeps more of a batch than the engine can know says so: ``entry_bytes`` for each of its entries,
     ``column_bytes`` for each column that it has entries in. Panels are cut by rows where memory has no room for them.
+    One whose metrics need the columns more than once says how often: ``streams`` (predictions have one).
     Functions ``intervals(total)``, more numbers by name, and ``per_query(total)``, a list of records, are what
     ``evaluate`` tells beside ``scores``, if there are any.
     """

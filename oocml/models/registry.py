@@ -20,6 +20,7 @@ BUILTIN = {
     "poly": "oocml.models.poly:Poly",
     "gmm": "oocml.models.gmm:GMM",
     "lda": "oocml.models.lda:LDA",
+    "robirank-implicit": "oocml.models.robirank_implicit:RobirankImplicit",
     "robirank-explicit": "oocml.models.robirank_explicit:RobirankExplicit",
 }
 BY_DATA = {"robirank": ("robirank-explicit", "robirank-implicit")}

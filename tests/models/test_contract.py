@@ -17,6 +17,7 @@ from oocml.types import Csr
 from tests.models.tiled import begin, csr, cuts, scored
 
 ROBUST = f"{Path(__file__).resolve().parents[2] / 'docs' / 'examples' / 'robust.py'}:Robust"
+XI = {"n_factors": 3, "surrogate": "logistic"}
 
 
 class Data(NamedTuple):
@@ -51,6 +52,11 @@ def queries() -> Data:
     """Graded rows, with queries that end where these tests cut rows."""
     data, ends = classes(3)(), {7, 8, 14, 25, 33, 40, 52, *cuts(60, 3)}
     return data._replace(qid=np.isin(np.arange(60), list(ends)).cumsum())
+
+
+def interactions() -> Data:
+    data = ratings()
+    return data._replace(X=data.X._replace(data=np.ones_like(data.X.data)))
 
 
 class Case(NamedTuple):
@@ -91,6 +97,12 @@ CASES = {
     "lda svi": Case("lda", ratings, {"n_topics": 3, "inference": "svi", "batches": 2}, True),
     "robirank": Case("robirank-explicit", queries),
     "robirank rho 2": Case("robirank-explicit", queries, {"rho": 2, "normalize": "query", "history": 2}),
+    "robirank implicit": Case("robirank-implicit", interactions, {"n_factors": 3}),
+    "robirank weighted": Case("robirank-implicit", ratings, {"n_factors": 3, "weighted": True}),
+    "robirank xi": Case("robirank-implicit", interactions, {**XI, "xi": "exact", "refresh": 1}),
+    "robirank rho2": Case("robirank-implicit", interactions, {**XI, "rho": 2}),
+    "bpr": Case("robirank-implicit", interactions, {"n_factors": 3, "loss": "bpr"}),
+    "warp": Case("robirank-implicit", interactions, {"n_factors": 3, "loss": "warp"}),
     "robust": Case(ROBUST, classes(4)),
 }
 

@@ -65,7 +65,8 @@ def scored(
         panel = Panel(X_batch, of_rows[0], np.arange(lo, hi), of_rows[1])
         prepared = _prepared(run, panel)
         accumulator = scoring.begin(prepared[-1], hi - lo, _state(run, scoring, rows[lo:hi]))
-        for q, cols in enumerate(run.cols):
+        streams = 1 if top else getattr(scoring, "streams", 1)
+        for q, cols in [*enumerate(run.cols)] * streams:
             seen = None
             if scoring.seen:
                 seen = _rows_of(cut_columns(run.panel, cols).X, rows[lo:hi])
