@@ -94,7 +94,7 @@ def write_svmlight(path: Path, n_rows: int, text: str) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("w") as file:
         for lo in range(0, n_rows, BATCH_ROWS):
-            X, y, _ = planter(lo, min(n_rows, lo + BATCH_ROWS))
+            X, y, *_ = planter(lo, min(n_rows, lo + BATCH_ROWS))
             values = X.data if "g" in text else np.ceil(X.data * 20)
             entry = f"%d:{text}"
             for i, label in enumerate(np.asarray(y).astype(int).tolist()):

@@ -108,7 +108,7 @@ def stored(path):
     users, items = dataset.row_names, dataset.feature_names
     found = {}
     for p in range(dataset.n_panels):
-        X, _, row_ids = dataset.read_panel(p)
+        X, _, row_ids, _ = dataset.read_panel(p)
         for i, row in enumerate(row_ids.tolist()):
             for e in range(X.indptr[i], X.indptr[i + 1]):
                 place = users[row], items[X.indices[e]]

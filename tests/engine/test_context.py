@@ -16,7 +16,7 @@ from tests.models.tiled import begin
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_initial_blocks_are_the_same_in_however_many_parts_they_are_filled(case: Case, monkeypatch):
     data, model = case.data(), load_model(case.model)
-    problem = begin(model, data.X, data.n_cols, data.y, **case.settings).problem
+    problem = begin(model, data.X, data.n_cols, data.y, qid=data.qid, **case.settings).problem
     n_cols = model.n_cols(problem)
     every = (0, 1, 2)
     layout = Layout((0, 5, 9), (0, 23, 60), (0, n_cols // 3, n_cols), every, every, (0, 2))

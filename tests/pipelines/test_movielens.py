@@ -39,7 +39,7 @@ def rows(path):
     names = np.array(dataset.feature_names)
     found = {}
     for p in range(dataset.n_panels):
-        X, y, _ = dataset.read_panel(p)
+        X, y, *_ = dataset.read_panel(p)
         assert (X.data == 1).all()
         for i, target in enumerate(y):
             found[tuple(names[X.indices[X.indptr[i] : X.indptr[i + 1]]])] = target
