@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 
+from oocml import api
 from oocml.engine.events import Event, RunDone, RunStarted
 from oocml.errors import OocmlError, UsageError
 from oocml.models.registry import load_model
@@ -45,7 +46,8 @@ ROW_SETS = {"toy": 32, "ap": 64, "nips": 64, "fashion_mnist": 256}
 """Data sets of dense rows, and the number of components."""
 LENGTHS, MORE_LENGTHS = (10, 20, 30, 40), (5, 10, 15, 20, 25, 30, 35, 40)
 MIXTURE_LENGTHS, MORE_MIXTURE_LENGTHS = (2, 5, 6, 8, 10, 12), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20)
-MEMORY = 4 * 2**30
+MEMORY, SMALL = 4 * 2**30, 2**28
+"""Of a training, and of the responsibilities of a row block, in bytes."""
 SAME = 0.01
 """Nats per word that 12 % of the responsibilities may cost."""
 
@@ -71,7 +73,7 @@ class Way:
     name: str
     settings: Mapping[str, Any]
     row_blocks: int | None = None
-    """As planned if not given."""
+    """Else one block where it is small, and as planned where it isn't."""
 
 
 TOPIC_WAYS = (
@@ -146,7 +148,7 @@ def train(
         epochs=n_epochs,
         schedule="serial",
         seed=options.seed,
-        row_blocks=way.row_blocks,
+        row_blocks=way.row_blocks or whole(splits, settings),
         memory=MEMORY,
     )
     row: Row = {"dataset": splits.name, "method": way.name, "epochs": n_epochs, "seconds": done.seconds}
@@ -208,6 +210,13 @@ def lda(options: Chosen) -> Section:
         "VI's inner iterations end at 10 unless the name says otherwise; scikit-learn's at 100"
     )
     return section
+
+
+def whole(splits: Splits, settings: Mapping[str, Any]) -> int | None:
+    """1 where all documents make a small row block, so that no method pays for small tasks."""
+    dataset = api.open_dataset(splits.train)
+    small = 4 * dataset.nnz * int(settings.get("n_topics", 0)) <= SMALL
+    return 1 if dataset.sparse and small else None
 
 
 def peer_row(name: str, splits: Splits, n_iterations: int, settings: Mapping[str, Any], seed: int) -> Row:
