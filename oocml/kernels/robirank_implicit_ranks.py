@@ -12,6 +12,9 @@ from oocml.kernels.robirank_implicit import exp2
 from oocml.kernels.vectors import inner_product
 from oocml.types import Float32Array, Float64Array, Int64Array
 
+FEW = 48
+"""Up to so many pairs of a row all are compared with each score."""
+
 
 class Tally(NamedTuple):
     """What is counted for a batch of rows."""
@@ -21,7 +24,7 @@ class Tally(NamedTuple):
     score: Float32Array
     """Shape (pairs,): of the held-out pairs."""
     above: Int64Array
-    """Shape (pairs,): items that are neither held out nor seen, scored from this pair's score up to the next one's."""
+    """Shape (pairs,): items that are neither held out nor seen whose scores reach the pair's."""
     n_shut: Int64Array
     """Shape (rows,): items that are held out or seen."""
     Z: Float64Array
@@ -78,28 +81,55 @@ def tally_scores(scores, rows, lo, seen, given, tally):
     seen, given : Csr over the block's columns, by rows of the batch.
     tally : changed in place.
     """
-    # r=row of scores, i=row of the batch, j=item, p=pair
+    # r=row of scores, i=row of the batch
     for r in range(len(rows)):
         i = rows[r]
         tally.n_shut[i] += shut(scores, r, lo, seen.indptr, seen.indices, i)
         tally.n_shut[i] += shut(scores, r, lo, given.indptr, given.indices, i)
         first, last = tally.indptr[i], tally.indptr[i + 1]
-        lowest = tally.score[first]
-        for j in range(scores.shape[1]):
-            if scores[r, j] >= lowest:
-                p = np.searchsorted(tally.score[first:last], scores[r, j], side="right") - 1
-                tally.above[first + p] += 1
+        if last - first <= FEW:
+            count_few(scores[r], tally.score[first:last], tally.above[first:last])
+        else:
+            count_many(scores[r], tally.score[first:last], tally.above[first:last])
 
 
 @jit
-def add_losses(scores, rows, weight, softmax, tally):
-    """Add the items of weight above 0 to ``Z``, or else to ``S``; after `tally_scores`."""
-    # r=row of scores, i=row of the batch, j=item, p=pair
+def count_few(scores, bars, above):
+    """Add to ``above`` how many scores reach each bar: a vectorised comparison for each."""
+    # j=item, p=bar
+    for p in range(len(bars)):
+        n = np.int32(0)
+        for j in range(len(scores)):
+            n += np.int32(scores[j] >= bars[p])
+        above[p] += n
+
+
+@jit
+def count_many(scores, bars, above):
+    """`count_few` by bisection; ``bars`` increase."""
+    # j=item, p=bar
+    reached = np.zeros(len(bars) + 1, np.int64)
+    for j in range(len(scores)):
+        if scores[j] >= bars[0]:
+            reached[np.searchsorted(bars, scores[j], side="right")] += 1
+    n = 0
+    for p in range(len(bars) - 1, -1, -1):
+        n += reached[p + 1]
+        above[p] += n
+
+
+@jit
+def add_losses(scores, rows, sample, softmax, tally):
+    """Add the items of a sample to ``Z``, or else to ``S``; after `tally_scores`.
+
+    ``sample``: items as columns of ``scores``, and their weights.
+    """
+    # r=row of scores, i=row of the batch, j=item, p=pair, q=place in the sample
     for r in range(len(rows)):
         i = rows[r]
-        for j in range(scores.shape[1]):
-            s, w = scores[r, j], weight[j]
-            if w == 0 or s != s:
+        for q in range(len(sample.items)):
+            s, w = scores[r, sample.items[q]], sample.weight[q]
+            if s != s:
                 continue
             E = exp2(s)
             if softmax:

@@ -56,6 +56,12 @@ class Sample(NamedTuple):
     """Of each of them."""
 
 
+def sample_of(weight: Float32Array) -> Sample:
+    """The items whose weight isn't 0."""
+    items = np.flatnonzero(weight)
+    return Sample(items.astype(np.int32), weight[items])
+
+
 @jit
 def score(factors, i, j):
     return inner_product(factors.U, np.intp(i), factors.V, np.intp(j)) + factors.b[j]

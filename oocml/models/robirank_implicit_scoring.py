@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oocml.kernels.robirank_implicit_ranks import Tally, add_losses, score_pairs, shut_seen, tally_scores
-from oocml.kernels.robirank_implicit_sums import lose_pair
+from oocml.kernels.robirank_implicit_sums import Sample, lose_pair, sample_of
 from oocml.kernels.topk import merge_topk
 from oocml.metrics import recommendation
 from oocml.models.protocol import Array, Problem
@@ -110,11 +110,12 @@ class RobirankImplicitScoring:
         """The second stream: other items above each pair, and the objective's sums."""
         if batch.tally is None:
             batch.tally, batch.values = tally_of(batch)
-        weight = measured_weights(self.problem, cols)
+        sample = sample_of(measured_weights(self.problem, cols))
         wanting = np.flatnonzero(np.diff(batch.tally.indptr))
         for rows, lo, scores in score_blocks(batch.U, wanting, V, b):
             tally_scores(scores, rows, lo, seen, data, batch.tally)
-            add_losses(scores, rows, weight[lo : lo + scores.shape[1]], is_softmax(self.problem), batch.tally)
+            some = part_of(sample, lo, scores.shape[1])
+            add_losses(scores, rows, some, is_softmax(self.problem), batch.tally)
 
     def _rank(self, batch: Batch, V: Array, b: Array, cols: Bounds, seen: Csr) -> None:
         """Take a column block into the rows' rankings."""
@@ -130,7 +131,7 @@ class RobirankImplicitScoring:
             batch.tally, batch.values = tally_of(batch)
         tally = batch.tally
         n_others = self.problem.n_features - tally.n_shut
-        ranks = recommendation.accumulate(tally.indptr, counts_above(tally), n_others)
+        ranks = recommendation.accumulate(tally.indptr, tally.above, n_others)
         return Counted(ranks, self._terms(batch, tally), len(tally.score))
 
     def _terms(self, batch: Batch, tally: Tally) -> float:
@@ -172,20 +173,23 @@ def tally_of(batch: Batch) -> tuple[Tally, Float32Array]:
     return Tally(indptr, score[order], *counts), value[order]
 
 
-def counts_above(tally: Tally) -> Int64Array:
-    """Other items above each pair: those from its own score up to the next one's, and all further up."""
-    total = np.concatenate([[0], np.cumsum(tally.above)])
-    last = np.repeat(tally.indptr[1:], np.diff(tally.indptr))
-    above: Int64Array = total[last] - total[:-1]
-    return above
+def part_of(sample: Sample, lo: int, n: int) -> Sample:
+    """The items lo, lo + 1, ... of a sample, counted from the first."""
+    inside = slice(*np.searchsorted(sample.items, [lo, lo + n]))
+    return Sample(sample.items[inside] - np.int32(lo), sample.weight[inside])
 
 
 def score_blocks(
     U: Float32Array, rows: Int64Array, V: Float32Array, b: Float32Array
 ) -> Iterator[tuple[Int64Array, int, Float32Array]]:
-    """(rows, first column, scores) of some rows and columns at a time."""
+    """(rows, first column, scores) of some rows and columns at a time; the next ones replace the scores."""
+    held = np.empty(min(ROWS_AT_ONCE, len(rows)) * min(COLS_AT_ONCE, len(V)), np.float32)
     for first in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[first : first + ROWS_AT_ONCE]
+        of_users = U[some]
         for lo in range(0, len(V), COLS_AT_ONCE):
-            cols = slice(lo, lo + COLS_AT_ONCE)
-            yield some, lo, U[some] @ V[cols].T + b[cols]
+            cols = slice(lo, min(lo + COLS_AT_ONCE, len(V)))
+            scores = held[: len(some) * (cols.stop - lo)].reshape(len(some), -1)
+            np.matmul(of_users, V[cols].T, out=scores)
+            scores += b[cols]
+            yield some, lo, scores

@@ -38,7 +38,8 @@ CHOICES = {
     "xi": ("sampled", "exact"),
 }
 RATE = 0.2
-L2_SCALE = 1.15
+L2_SCALE, BPR_L2_SCALE = 1.15, 0.06
+LOGISTIC_L2_SCALES = {1: 0.6, 2: 0.4}
 """The ridge at one positive item per user; it falls with the root of their number."""
 MANY_ITEMS = 10_000
 """From here on more negatives are needed."""
@@ -100,6 +101,12 @@ def rank_loss(problem: Problem) -> int:
     return 0 if problem.settings["loss"] == "bpr" else int(problem.settings["rho"])
 
 
+def l2_scale(problem: Problem) -> float:
+    if uses_xi(problem):
+        return LOGISTIC_L2_SCALES[problem.settings["rho"]]
+    return BPR_L2_SCALE if problem.settings["loss"] == "bpr" else L2_SCALE
+
+
 def ridge(problem: Problem) -> float:
     """The ``l2`` to train with.
 
@@ -109,7 +116,7 @@ def ridge(problem: Problem) -> float:
     l2 = problem.settings["l2"]
     if l2 is not None:
         return float(l2)
-    return L2_SCALE / math.sqrt(max(1.0, problem.nnz / max(1, problem.n_rows)))
+    return l2_scale(problem) / math.sqrt(max(1.0, problem.nnz / max(1, problem.n_rows)))
 
 
 def first_rate(problem: Problem) -> float:

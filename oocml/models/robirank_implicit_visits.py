@@ -19,8 +19,9 @@ from oocml.kernels.robirank_implicit_sums import (
     measure_pairs,
     measure_softmax,
     refresh_xi,
+    sample_of,
 )
-from oocml.models.protocol import Array, Kernel, Parts, Visit, derive_seed
+from oocml.models.protocol import Kernel, Parts, Visit, derive_seed
 
 NOTHING = np.zeros((0, 3))
 NO_PAIRS = np.zeros(0, np.float32)
@@ -88,11 +89,6 @@ def factors_of(v: Visit) -> Factors:
 
 def nodes_of(v: Visit) -> Nodes:
     return Nodes(v.row["extent"], v.row["nodes"])
-
-
-def sample_of(weight: Array) -> Sample:
-    items = np.flatnonzero(weight)
-    return Sample(items.astype(np.int32), weight[items])
 
 
 def summed_items(v: Visit) -> Sample:

@@ -112,8 +112,9 @@ def _shapes(
     ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
     seconds = epoch_elements(model, problem) / ELEMENTS_PER_S
     side = max(1, min(PARALLEL, int(math.sqrt(seconds / MIN_TASK_S))))
+    fewest = max(min(side, n_cols), math.ceil(n_cols / model.block_cols[1]))
     for rows in [row_blocks] if row_blocks else _rising(1 if ahead else min(side, n_panels), n_panels):
-        for cols in [col_blocks] if col_blocks else _rising(min(side, n_cols), min(n_cols, MAX_COLS)):
+        for cols in [col_blocks] if col_blocks else _rising(fewest, max(fewest, min(n_cols, MAX_COLS))):
             n_rows, n_blocks = min(rows, n_panels), min(cols, n_cols)
             if rows > 1 and cols > 1 and n_rows * n_blocks > MAX_TASKS and not (row_blocks and col_blocks):
                 continue
@@ -148,7 +149,10 @@ def _seconds(model: Model, problem: Problem, shape: Shape, memory: int) -> float
 
 
 def epoch_elements(model: Model, problem: Problem) -> float:
-    """Numbers of column state that an epoch touches."""
+    """Numbers of column state that an epoch touches, as the model says or once for every stored entry."""
+    of_model = getattr(model, "epoch_elements", None)
+    if of_model is not None:
+        return float(of_model(problem))
     per_col = sum(_item_bytes(s, "col") for s in model.state(problem)) / 4
     return float(problem.nnz * per_col)
 
