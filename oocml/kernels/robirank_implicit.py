@@ -38,13 +38,12 @@ LINE = np.intp(16)
 """Floats in a cache line."""
 LIMIT = np.float32(40)
 """Scores are used within +-40: 2^40 of them is as good as infinity."""
-TRIES = 8
+TRIES = 64
 """Draws of one negative that may hit positives before the next item that is none is taken."""
 _LN2 = np.float32(np.log(2))
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
 _TWO = np.float32(2)
-_HALF = np.float32(0.5)
 
 
 class Users(NamedTuple):
@@ -71,8 +70,8 @@ class Items(NamedTuple):
 class Draws(NamedTuple):
     """Work arrays of the items of a tile."""
 
-    weight: Float32Array
-    """Shape (n,): what a negative counts for when it is drawn."""
+    pairs: Float32Array
+    """Shape (n,): the tile's pairs of each item."""
     mark: Int32Array
     """Shape (n,): 1 + the last row that had the item; 0 at first."""
 
@@ -94,18 +93,46 @@ def exp2(x):
 
 
 @jit
-def weigh_items(indices, weight, scale, n):
-    """weight[j] = scale / (n q_j), q_j the chance of a draw of item j; returns nothing.
-
-    ``indices`` are the items of the tile's pairs. The weights of n draws add up to scale times the items, on average.
-    """
+def count_pairs(indices, pairs):
+    """pairs[j] = the tile's pairs of item j; ``indices`` are the items of all its pairs."""
     # j=item, e=pair
-    weight[:] = _ZERO
+    pairs[:] = _ZERO
     for e in range(len(indices)):
-        weight[indices[e]] += _ONE
-    uniform, by_count = _HALF / np.float32(len(weight)), _HALF / np.float32(max(len(indices), 1))
-    for j in range(len(weight)):
-        weight[j] = scale / (np.float32(n) * (uniform + by_count * weight[j]))
+        pairs[indices[e]] += _ONE
+
+
+@jit
+def count_others(pairs, positives, n_pairs):
+    """The tile's pairs of items that aren't among the positives."""
+    # e=positive
+    others = np.float32(n_pairs)
+    for e in range(len(positives)):
+        others -= pairs[positives[e]]
+    return others
+
+
+@jit
+def weigh_draws(pairs, chosen, n_positives, others, weight):
+    """weight[q] = 1 / (n q_j) of the chosen item j, q_j being its chance in a draw of one that isn't positive.
+
+    The sum over draws of weight times a function of the item is, on average, its sum over the items that aren't
+    positive. ``pairs`` and ``others`` are as `count_pairs` and `count_others` made them.
+    """
+    # q=place among the negatives
+    n = np.float32(len(chosen))
+    popular = np.float32(n_popular(len(chosen), others))
+    uniform = (n - popular) / np.float32(len(pairs) - n_positives)
+    by_pairs = popular / max(others, _ONE)
+    for q in range(len(chosen)):
+        weight[q] = pairs[chosen[q]]
+    for q in range(len(chosen)):
+        weight[q] = _ONE / (uniform + by_pairs * weight[q])
+
+
+@jit
+def n_popular(n, others):
+    """How many of n negatives are drawn by frequency; none where nobody else has an item."""
+    return n // 2 if others > 0 else 0
 
 
 @jit
@@ -117,12 +144,12 @@ def draw_item(z, n_items, indices, popular):
 
 
 @jit
-def draw_negatives(z, indices, mark, stamp, V, chosen):
+def draw_negatives(z, indices, mark, stamp, others, V, chosen):
     """Fill ``chosen`` with items that are not marked with ``stamp``, and ask for their factors."""
     # j=item, q=place among the negatives, z=64 random bits
-    n_items = len(mark)
+    n_items, first_uniform = len(mark), n_popular(len(chosen), others)
     for q in range(len(chosen)):
-        popular = 2 * q >= len(chosen)
+        popular = q < first_uniform
         z += _GOLDEN
         j = draw_item(mix(z), n_items, indices, popular)
         tries = 1
@@ -192,7 +219,7 @@ def push_item(users, i, items, j, w, uu, eta, g):
 
 
 @jit
-def estimate_share(users, i, items, draws, chosen, E):
+def estimate_share(users, i, items, weight, chosen, E):
     """E[q] = what each chosen item adds to the estimate of Z_x; returns their sum."""
     # q=place
     score_items(users, i, items, chosen, E)
@@ -200,7 +227,7 @@ def estimate_share(users, i, items, draws, chosen, E):
         E[q] = exp2(E[q])
     share = _ZERO
     for q in range(len(E)):
-        E[q] *= draws.weight[chosen[q]]
+        E[q] *= weight[q]
         share += E[q]
     return share
 
@@ -237,9 +264,9 @@ def robirank_exp_visit(tile, order, seed, users, items, own, draws, step):
     """
     # i=user, j=item, k=factor, e=pair, q=place among the negatives
     loss, ridge, factors, here = 0.0, 0.0, users.F.shape[1], len(draws.mark)
-    weigh_items(tile.indices, draws.weight, _ONE, step.n)
+    count_pairs(tile.indices, draws.pairs)
     draws.mark[:] = 0
-    chosen, E = np.empty(step.n, np.int32), np.empty(step.n, np.float32)
+    chosen, weight, E = np.empty(step.n, np.int32), np.empty(step.n, np.float32), np.empty(step.n, np.float32)
     g = np.empty((1, factors), np.float32)
     for ii in range(len(order)):
         i = np.intp(order[ii])
@@ -248,8 +275,11 @@ def robirank_exp_visit(tile, order, seed, users, items, own, draws, step):
             continue  # no negatives, or no positives so far
         for e in range(lo, hi):
             draws.mark[tile.indices[e]] = i + 1
-        draw_negatives(mix(_U(seed) + _U(i) * _GOLDEN), tile.indices, draws.mark, i + 1, items.F, chosen)
-        share = estimate_share(users, i, items, draws, chosen, E)
+        others = count_others(draws.pairs, tile.indices[lo:hi], len(tile.indices))
+        z = mix(_U(seed) + _U(i) * _GOLDEN)
+        draw_negatives(z, tile.indices, draws.mark, i + 1, others, items.F, chosen)
+        weigh_draws(draws.pairs, chosen, hi - lo, others, weight)
+        share = estimate_share(users, i, items, weight, chosen, E)
         if own[i, 0] < 0:
             own[i, 0] = _ZERO
             users.totals[i, 2] += here

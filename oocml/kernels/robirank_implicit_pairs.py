@@ -23,6 +23,8 @@ from oocml.kernels.jit import jit
 from oocml.kernels.log2 import log2_32
 from oocml.kernels.planted_rows import mix
 from oocml.kernels.robirank_implicit import (
+    count_others,
+    count_pairs,
     draw_item,
     draw_negatives,
     exp2,
@@ -30,7 +32,7 @@ from oocml.kernels.robirank_implicit import (
     pull_item,
     push_item,
     score_items,
-    weigh_items,
+    weigh_draws,
 )
 from oocml.kernels.robirank_implicit_sums import lose_pair, weigh_pair
 from oocml.kernels.vectors import inner_product, inner_products
@@ -83,7 +85,7 @@ def robirank_pairs_visit(tile, order, seed, users, items, xi, draws, step, rule)
     """
     # i=user, j=item, k=factor, e=pair, q=place among the negatives
     loss, ridge, here = 0.0, 0.0, len(draws.mark)
-    weigh_items(tile.indices, draws.weight, step.n_items / np.float32(here), step.n)
+    count_pairs(tile.indices, draws.pairs)
     draws.mark[:] = 0
     chosen, E, D = np.empty(step.n, np.int32), np.empty(step.n, np.float32), np.empty(step.n, np.float32)
     push, weight = np.empty(step.n, np.float32), np.empty(step.n, np.float32)
@@ -96,12 +98,15 @@ def robirank_pairs_visit(tile, order, seed, users, items, xi, draws, step, rule)
         for e in range(lo, hi):
             draws.mark[tile.indices[e]] = i + 1
         z = mix(_U(seed) + _U(i) * _GOLDEN)
-        draw_negatives(z, tile.indices, draws.mark, i + 1, items.F, chosen)
+        others = count_others(draws.pairs, tile.indices[lo:hi], len(tile.indices))
+        draw_negatives(z, tile.indices, draws.mark, i + 1, others, items.F, chosen)
+        weigh_draws(draws.pairs, chosen, hi - lo, others, weight)
         score_items(users, i, items, chosen, E)
         for q in range(step.n):
             E[q] = exp2(E[q])
         for q in range(step.n):
-            weight[q], push[q] = draws.weight[chosen[q]], _ZERO
+            weight[q] *= step.n_items / np.float32(here)
+            push[q] = _ZERO
         for k in range(g.shape[1]):
             g[0, k] = -step.l2 * np.float32(hi - lo) * users.F[i, k]
         uu = _ZERO

@@ -65,7 +65,7 @@ ROW_SEED, COL_SEED = 1, 2
 WARM_SHARE = 0.5
 """Share of the epochs that train rho1 before rho2, whose weights say nothing while all ranks are bad."""
 MARK = Scratch("mark", ("cols",), "int32")
-DRAWS = (Scratch("weight", ("cols",)), MARK)
+DRAWS = (Scratch("pairs", ("cols",)), MARK)
 SCORED = ("U", "V", "col_bias")
 
 

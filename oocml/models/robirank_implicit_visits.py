@@ -40,7 +40,7 @@ def items_of(v: Visit) -> Items:
 
 
 def draws_of(v: Visit) -> Draws:
-    return Draws(v.scratch["weight"], v.scratch["mark"])
+    return Draws(v.scratch["pairs"], v.scratch["mark"])
 
 
 def step_of(v: Visit) -> Step:
