@@ -19,11 +19,16 @@ import click
 from oocml.errors import OocmlError
 
 from .ranking_explicit import explicit
+from .ranking_implicit import implicit, noise
 from .ranking_options import Chosen
 from .sections import run_sections
 from .table import Section
 
-SECTIONS: dict[str, Callable[[Chosen], Section]] = {"explicit": explicit}
+SECTIONS: dict[str, Callable[[Chosen], Section]] = {
+    "explicit": explicit,
+    "implicit": implicit,
+    "noise": noise,
+}
 
 
 @click.command()
