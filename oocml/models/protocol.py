@@ -319,9 +319,10 @@ class Model(Protocol):
     numbered from the block's first column) instead of panels, and everything per feature (``Problem.feature_nnz``,
     ``init``, ``constants``) is in the run's own order of columns, which deals them out evenly over the blocks."""
     block_cols: tuple[int, int]
-    """(multiple, maximum): widths of column blocks are multiples of the first and at most the second (models of tiles:
-    the second alone, unless the number of column blocks is given). A model of tiles that touches more numbers of column
-    state in an epoch than those of each entry's column tells the plan by a function ``epoch_elements(problem)``."""
+    """(multiple, maximum): widths of column blocks are multiples of the first and at most the second.
+
+    Two functions of the problem are for plans of models of tiles that have them: ``epoch_elements``, numbers of column
+    state that an epoch touches (else those of each entry's column, once), and ``fewest_col_blocks``."""
 
     def defaults(self) -> Settings:
         """Settings with their default values."""

@@ -59,8 +59,8 @@ from oocml.types import Bounds, Csr, Panel
 SPREAD = 0.8
 """Standard deviation of the factors at the start, times the root of their number."""
 FIRST_SQUARES = 0.01
-MOST_COLS = 4096
-"""Of a column block: their factors stay in the second-level cache."""
+CACHED_COLS = 4096
+"""Of a column block whose factors stay in the second-level cache."""
 ROW_SEED, COL_SEED = 1, 2
 WARM_SHARE = 0.5
 """Share of the epochs that train rho1 before rho2, whose weights say nothing while all ranks are bad."""
@@ -103,7 +103,7 @@ class RobirankImplicit:
     name = "robirank-implicit"
     epochs = 15
     col_axis = "items"
-    block_cols = (1, MOST_COLS)
+    block_cols = (1, 2**31 - 1)
     tiles = True
     kernels: Mapping[str, Kernel] = KERNELS
 
@@ -132,6 +132,10 @@ class RobirankImplicit:
         if problem.settings["loss"] == "warp":
             return 2.0 * problem.nnz * per_item
         return (problem.nnz + float(problem.n_rows) * n_negatives(problem)) * per_item
+
+    def fewest_col_blocks(self, problem: Problem) -> int:
+        """As many as fit the cache, but not so many that visits would draw more negatives than they were to."""
+        return min(-(-problem.n_features // CACHED_COLS), max(1, n_negatives(problem) // LEAST_NEGATIVES))
 
     def state(self, problem: Problem) -> tuple[StateSpec, ...]:
         f32, k = "float32", int(problem.settings["n_factors"])

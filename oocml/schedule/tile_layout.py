@@ -112,7 +112,8 @@ def _shapes(
     ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
     seconds = epoch_elements(model, problem) / ELEMENTS_PER_S
     side = max(1, min(PARALLEL, int(math.sqrt(seconds / MIN_TASK_S))))
-    fewest = max(min(side, n_cols), math.ceil(n_cols / model.block_cols[1]))
+    liked = getattr(model, "fewest_col_blocks", None)
+    fewest = min(n_cols, max(side, liked(problem) if liked is not None else 1))
     for rows in [row_blocks] if row_blocks else _rising(1 if ahead else min(side, n_panels), n_panels):
         for cols in [col_blocks] if col_blocks else _rising(fewest, max(fewest, min(n_cols, MAX_COLS))):
             n_rows, n_blocks = min(rows, n_panels), min(cols, n_cols)

@@ -98,6 +98,27 @@ def test_more_memory_never_moves_more():
     assert moved == sorted(moved, reverse=True)
 
 
+class Sampling(Factors):
+    """Draws so many columns for every row, in column blocks of its own liking."""
+
+    def epoch_elements(self, problem):
+        return problem.n_rows * 500 * 64
+
+    def fewest_col_blocks(self, problem):
+        return problem.n_features // 4000
+
+
+def test_a_model_may_like_narrow_column_blocks_and_tell_how_much_it_computes():
+    task = problem(30_000, 41_000, 800_000)
+    few, many = (panels(task.n_rows, nnz) for nnz in (task.nnz, 10 * task.nnz))
+    layout, _ = choose_layout(Sampling(64, ahead=False), task, few, 512 * MIB)
+    assert layout.n_col_blocks == 10
+    assert choose_layout(Sampling(64, ahead=False), task, few, 512 * MIB, Pins(1, 3))[0].n_col_blocks == 3
+    # long tasks are cut for workers
+    layouts = [choose_layout(kind(64, ahead=False), task, many, 512 * MIB)[0] for kind in (Factors, Sampling)]
+    assert layouts[0].n_row_blocks < layouts[1].n_row_blocks
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.booleans())
 def test_pins_fix_the_tiles(rows, cols, ahead):
     model, task = Factors(16, ahead=ahead), problem(4_000_000, 1000, 80_000_000)
