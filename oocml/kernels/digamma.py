@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from oocml.kernels.float_vectors import Floats, Row, every, is_row, over_row, zeros
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 
 SMALLEST = 5e-5
 """Least argument: smaller ones count as this."""
@@ -138,7 +138,7 @@ _divergence_row = _sum_over_row(lambda a, x: (a - x) * digamma(a) - log_gamma(a)
 _digamma_row = _sum_over_row(lambda a, x: digamma(a) - x)
 
 
-@jit
+@inlined
 def _in_use(A, i):
     k = 0
     while k < A.shape[1] and A[i, k] == 0:

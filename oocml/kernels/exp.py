@@ -42,7 +42,7 @@ def float_of_bits(typingctx: Any, bits: Any) -> Any:
 
 
 # no "reassoc": it would fold the two parts of ln 2 into one
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
 def exp32(x: np.float32) -> np.float32:
     """exp(x) in float32 for one number; cheap only inside loops, where it vectorises."""
     x = min(max(x, EXP_MIN), EXP_MAX)

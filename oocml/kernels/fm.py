@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.kernels.exp import exp32
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.prefetch import prefetch
 from oocml.kernels.vectors import add_row, descend_row
 from oocml.types import Float32Array, Float64Array, Int32Array, Int64Array
@@ -70,7 +70,7 @@ class Step(NamedTuple):
     """Of the target, for the squared loss."""
 
 
-@jit
+@inlined
 def slope_of(f, t, step):
     """Derivative of the loss with respect to f."""
     if not step.logistic:
@@ -80,7 +80,7 @@ def slope_of(f, t, step):
     return -t * (e if t * f > _ZERO else _ONE) / (_ONE + e)
 
 
-@jit
+@inlined
 def score(sums, i, n_factors, w0):
     """f from the sums of row i."""
     a = _ZERO
@@ -89,7 +89,7 @@ def score(sums, i, n_factors, w0):
     return w0 + sums[i, n_factors] + _HALF * (a - sums[i, n_factors + 1])
 
 
-@jit
+@inlined
 def sum_of_losses(scores, t, step):
     """Sum of the losses of rows with a target; many logarithms are taken at once, of a product."""
     # i=row
@@ -110,7 +110,7 @@ def sum_of_losses(scores, t, step):
     return total + np.log(product)
 
 
-@jit
+@inlined
 def add_features(tile, i, block, a, step):
     """Add the tile's features of row i to ``a``; returns its linear part, q, sum of x^2, and ridge by occurrence."""
     # j=feature, e=entry
@@ -142,7 +142,7 @@ def fm_accumulate(tile, block, sums, step):
     return total / 2
 
 
-@jit
+@inlined
 def prefetch_row(tile, i, block, sums, features):
     """Ask for the sums of a row, and if wanted for the parameters of its features."""
     K = block.V.shape[1]
@@ -221,7 +221,7 @@ def fm_visit(tile, order, rest, block, bias, step):
     return sum_of_losses(scores, targets, step), ridge / 2
 
 
-@jit
+@inlined
 def fm_scores(sums, w0, scores):
     """scores[i] = f of every row, from its sums over all features."""
     for i in range(len(scores)):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oocml.kernels.exp import exp32
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.types import Csr
 
 EMPTY = -1e300
@@ -58,7 +58,7 @@ def gmm_fill(
                 squares[j] = x[j] * x[j]
 
 
-@jit
+@inlined
 def softmax_row(L: np.ndarray) -> tuple[float, float, float]:
     """Turn scores into exponentials of what they lack to the largest: (largest, sum s, sum of exponential x lack)."""
     m = L[0]
@@ -222,7 +222,7 @@ def gmm_keep_largest(Z: np.ndarray, n: int, values: np.ndarray, components: np.n
     return entropy
 
 
-@jit
+@inlined
 def mixed(x: Any) -> Any:
     """A 64-bit number that looks random and depends on every bit of ``x`` (the finaliser of SplitMix64)."""
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)

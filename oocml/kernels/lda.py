@@ -19,7 +19,7 @@ import numpy as np
 
 from oocml.kernels.digamma import LN2, fill_exp_digamma
 from oocml.kernels.float_vectors import LANES
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.lda_batch_entry import add_both
 from oocml.kernels.lda_entry import (
     cvb0_weights,
@@ -52,32 +52,32 @@ _LINE = 16
 # i=document, j=word, k=topic, t=entry, e=weights of one entry
 
 
-@jit
+@inlined
 def buffers(n_topics):
     """Zeros for the weights of an entry and for factors of topics, rounded up to whole vectors; a copy of a row."""
     padded = -(-n_topics // LANES) * LANES
     return np.zeros(padded, np.float32), np.zeros((1, padded), np.float32), np.empty(n_topics, np.float32)
 
 
-@jit
+@inlined
 def prefetch_row(A, j):
     for k in range(0, A.shape[1], _LINE):
         prefetch(A, np.intp(j), np.intp(k))
 
 
-@jit
+@inlined
 def keep(before, g):
     for k in range(len(before)):
         before[k] = g[k]
 
 
-@jit
+@inlined
 def add_change(totals, g, before):
     for k in range(len(totals)):
         totals[k] += np.float64(g[k] - before[k])
 
 
-@jit
+@inlined
 def invert_plainly(totals, factors):
     """factors[0] = 1 / Lambda; returns 1."""
     for k in range(len(totals)):
@@ -85,7 +85,7 @@ def invert_plainly(totals, factors):
     return _ONE
 
 
-@jit
+@inlined
 def invert(totals, factors):
     """factors[0] = c / exp(psi(Lambda)); returns c, which keeps the numbers near 1."""
     inverse = factors[0]
@@ -142,7 +142,7 @@ def lda_visit(tile, z, gamma, topic_word, totals, exact):
     return log_sum
 
 
-@jit
+@inlined
 def draw(e, n_topics, key, shape):
     """e = numbers drawn for (key, k), nearly of a gamma distribution of that shape and mean 1; returns their sum.
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.kernels.digamma import LN2, fill_exp_digamma, shift_of
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.lda import AHEAD, buffers, draw, invert, invert_plainly, prefetch_row
 from oocml.kernels.lda_batch_entry import add_both, add_products, excluding, products
 from oocml.kernels.lda_entry import log_of
@@ -50,7 +50,7 @@ class Sums(NamedTuple):
     """Shape (words, K) or (0, K)."""
 
 
-@jit
+@inlined
 def _gamma(counts, i, alpha, g):
     for k in range(g.shape[1]):
         g[0, k] = counts[i, k] + alpha
@@ -109,13 +109,13 @@ def lda_batch(tile, counts, topic_word, totals, alpha, weights, sums):
     return log_sum
 
 
-@jit
+@inlined
 def _multiply(E, factors):
     for k in range(E.shape[1]):
         E[0, k] *= factors[0, k]
 
 
-@jit
+@inlined
 def _add_shares(documents, i, E, h):
     for k in range(len(h)):
         documents[i, k] += E[0, k] * h[k]

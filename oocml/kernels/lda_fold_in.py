@@ -5,7 +5,7 @@
 import numpy as np
 
 from oocml.kernels.digamma import LN2, fill_exp_digamma, shift_of
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.lda_entry import log_of
 from oocml.kernels.planted_rows import mix
 from oocml.kernels.vectors import add_row, inner_product
@@ -48,7 +48,7 @@ def lda_halve(number, indptr, word, count, seed, observed):
             observed[t] = found
 
 
-@jit
+@inlined
 def _weights(B, topic_word, inverse, word, lo, hi):
     """B[t - lo] = exp(psi(lambda_j) - psi(Lambda)) 2^shift for each entry t; returns the shifts."""
     shift = np.empty(hi - lo, np.float32)
@@ -62,7 +62,7 @@ def _weights(B, topic_word, inverse, word, lo, hi):
     return shift
 
 
-@jit
+@inlined
 def _infer(B, count, lo, hi, alpha, steps, g, E, h):
     """Gamma of one document, from equal shares on. E is left as the weights that belong to it."""
     n_topics, tokens = len(g), _ZERO
@@ -87,7 +87,7 @@ def _infer(B, count, lo, hi, alpha, steps, g, E, h):
             break
 
 
-@jit
+@inlined
 def _inverse_weights(totals):
     """1 / exp(psi(Lambda))."""
     rows = np.empty((1, len(totals)), np.float32)

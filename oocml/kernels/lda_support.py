@@ -9,7 +9,7 @@ gathered into short rows, visited there as all topics are, and put back.
 import numpy as np
 
 from oocml.kernels.digamma import LN2
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.lda import AHEAD, add_change, buffers, invert, invert_plainly, keep, prefetch_row
 from oocml.kernels.lda_entry import entropy_row, esvi_weights, largest_exponent, log_of, unpack
 from oocml.kernels.lda_support_entry import cvb0_weights_on, esvi_weights_on, renew_on
@@ -21,7 +21,7 @@ _MOST = np.int32(np.float32(2).view(np.int32))
 # i=document, j=word, k=topic, s=place in the support, t=entry, e=weights of one entry
 
 
-@jit
+@inlined
 def _small_weights(e, index, t, gamma, i, topic_word, j, inverse):
     """The weights' sum, brought into range, and by which power of two; see `oocml.kernels.lda.lda_visit`."""
     size = index.shape[1]
@@ -69,7 +69,7 @@ def lda_visit_support(tile, index, value, gamma, topic_word, totals, exact):
     return log_sum
 
 
-@jit
+@inlined
 def _count_above(bits, n, least):
     found = np.int32(0)
     for k in range(n):
@@ -77,7 +77,7 @@ def _count_above(bits, n, least):
     return found
 
 
-@jit
+@inlined
 def _choose(bits, n_topics, chosen):
     """The topics with the largest weights, in increasing order; of equal ones the first.
 

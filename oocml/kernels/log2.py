@@ -40,7 +40,7 @@ def bits_of_float(typingctx: Any, x: Any) -> Any:
     return types.int32(types.float32), codegen
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
 def log2_32(x: np.float32) -> np.float32:
     """log2(x) in float32 of a positive normal number; cheap only inside loops, where it vectorises."""
     bits = bits_of_float(x)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.prefetch import prefetch
 from oocml.kernels.vectors import combine_rows, inner_product, inner_products
 from oocml.types import Float32Array
@@ -59,7 +59,7 @@ class Step(NamedTuple):
     inverse_scale: np.float32
 
 
-@jit
+@inlined
 def prefetch_factors(side, i):
     for k in range(0, side.F.shape[1], LINE):
         prefetch(side.F, np.intp(i), k)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from oocml.kernels.exp import exp32
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.prefetch import prefetch, prefetch_element
 from oocml.kernels.topk import rank_scores
 from oocml.types import Float32Array, Int32Array, Int64Array
@@ -70,7 +70,7 @@ class Step(NamedTuple):
     """Relative step of the intercept; 0 where there is none."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=True, forceinline=True)
 def largest(S, n):
     """Largest of S[:n]. Assumes no NaN (the exponentials that follow carry it on), so that it vectorises."""
     best = np.float32(-3e38)
@@ -79,7 +79,7 @@ def largest(S, n):
     return best
 
 
-@jit
+@inlined
 def merge_lse(lse, i, m, s):
     """Add s * exp(m) to the sum that lse[i] = (maximum, sum of exp(. - maximum)) stands for."""
     if m > lse[i, 0]:
@@ -89,7 +89,7 @@ def merge_lse(lse, i, m, s):
         lse[i, 1] += s * np.exp(m - lse[i, 0])
 
 
-@jit
+@inlined
 def add_scores(lse, i, S, n):
     """Merge the scores S[:n] into the log-sum-exp of row i."""
     m = largest(S, n)
@@ -99,7 +99,7 @@ def add_scores(lse, i, S, n):
     merge_lse(lse, i, m, s)
 
 
-@jit
+@inlined
 def score_row(rows, i, W, offset, c0, n, S):
     """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n].
 
@@ -123,7 +123,7 @@ def score_row(rows, i, W, offset, c0, n, S):
         e += 1
 
 
-@jit
+@inlined
 def prefetch_row(rows, i, W, c0, n):
     """Ask for W[j, c0:c0 + n] of every feature j of row i."""
     # e=nonzero, k=class
@@ -132,7 +132,7 @@ def prefetch_row(rows, i, W, c0, n):
             prefetch(W, np.intp(rows.indices[e]), np.intp(k))
 
 
-@jit
+@inlined
 def prefetch_ahead(rows, rates, following, beyond):
     """Ask for the rates of the features of row ``following``, and the entries of row ``beyond`` (< 0: no such row)."""
     # e=nonzero
@@ -145,7 +145,7 @@ def prefetch_ahead(rows, rates, following, beyond):
             prefetch_element(rows.data, np.intp(e))
 
 
-@jit
+@inlined
 def update_row(rows, i, W, c0, n, E, keep, scale, following):
     """W[j, c0:c0 + n] = keep W[j, ...] + scale E[:n] for the features of row i, two at a time.
 
@@ -171,7 +171,7 @@ def update_row(rows, i, W, c0, n, E, keep, scale, following):
             W[j0, c0 + k] = keep0 * W[j0, c0 + k] + scale0 * E[k]
 
 
-@jit
+@inlined
 def longest_row(rows):
     longest = np.int64(0)
     for i in range(len(rows.indptr) - 1):
@@ -179,7 +179,7 @@ def longest_row(rows):
     return longest
 
 
-@jit
+@inlined
 def implicit_residual(z, q, t):
     """t - exp(u) at the fixed point u = z + q (t - exp(u)), u <= 0: the gradient after its own step.
 

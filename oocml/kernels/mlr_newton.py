@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.kernels.exp import exp32
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.mlr import _FIRST, _ONE, _ZERO, CHUNK, add_scores, longest_row, prefetch_row, score_row
 from oocml.types import Float32Array, Float64Array
 
@@ -33,7 +33,7 @@ class Solver(NamedTuple):
     """Shape (n_classes, 2): squared residual (preconditioned) now, and at the start."""
 
 
-@jit
+@inlined
 def scatter_row(rows, i, scale, E, c0, n, out):
     """out[j, c0:c0 + n] += scale E[:n] for the features of row i, two at a time; ``scale`` has one per feature."""
     # e=nonzero, f=nonzero of the row, j*=column, k=class of the chunk

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.planted_factors import normal, spread, word_of
 from oocml.kernels.planted_rows import mix
 
 # i=row, k=cluster, c=column
 
 
-@jit
+@inlined
 def place_of(structure, k, c, scale):
     """Mean and standard deviation of cluster ``k`` in column ``c``."""
     word = word_of(word_of(structure, k), c)

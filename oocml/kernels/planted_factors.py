@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.planted_rows import mix
 
 _U = np.uint64
@@ -18,31 +18,31 @@ _UNIT = 2.0**-53
 # i=row, c=column, e=stored entry, f=entry of the output, k=factor, z=64 random bits
 
 
-@jit
+@inlined
 def word_of(key, number):
     """64 bits that belong to a row, column or pair."""
     return mix(key + _U(number) * _NAME)
 
 
-@jit
+@inlined
 def spread(z):
     """A number of mean 0 and variance 1, evenly distributed."""
     return ((np.int64(z >> _U(11)) + 0.5) * _UNIT - 0.5) * np.sqrt(12.0)
 
 
-@jit
+@inlined
 def weight(word):
     """The weight or bias of a row or column."""
     return spread(mix(word))
 
 
-@jit
+@inlined
 def factor(word, k):
     """Factor ``k`` of a row or column."""
     return spread(mix(word + _U(k + 1) * _FACTOR))
 
 
-@jit
+@inlined
 def normal(z):
     """A normally distributed number (Box and Muller 1958)."""
     radius = np.sqrt(-2.0 * np.log((np.int64(z >> _U(11)) + 0.5) * _UNIT))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 
 LABEL_NOISE = 0.05
 """Share of rows whose label is drawn without regard to their features."""
@@ -24,14 +24,14 @@ _TO_UNIT = 2.0**-53
 # i=row, k=class, c=column, t=token, b=bucket, e=stored entry, z=64 random bits
 
 
-@jit
+@inlined
 def mix(z):
     z = (z ^ (z >> _U(30))) * _MIX1
     z = (z ^ (z >> _U(27))) * _MIX2
     return z ^ (z >> _U(31))
 
 
-@jit
+@inlined
 def shuffled(i, n, key):
     """Place of i in a permutation of range(n): four Feistel rounds, walking on while outside the range."""
     half = _U(1)
@@ -70,7 +70,7 @@ def draw_classes(recipe, lo, y, classes):
                 y[i] = recipe.class_ids[min(np.searchsorted(recipe.class_cdf, other), n_classes - 1)]
 
 
-@jit
+@inlined
 def scattered(rank, n_cols, multiplier, offset, inverse):
     """Column of a rank: (multiplier rank + offset) mod n_cols, by a multiplication that is off by one at most.
 
@@ -86,12 +86,12 @@ def scattered(rank, n_cols, multiplier, offset, inverse):
     return _U(left)
 
 
-@jit
+@inlined
 def row_seed(stream, i):
     return mix(stream + mix(_U(i) + _GOLDEN))
 
 
-@jit
+@inlined
 def row_tokens(state, tokens, lengths):
     """Tokens of a row: its length, rounded up or down at random, at least 1."""
     z = mix(state)
@@ -158,7 +158,7 @@ def draw_tokens(recipe, lo, classes, indptr, indices, data):
     return e
 
 
-@jit
+@inlined
 def sort_evenly_spread(values, out, ends, n, scale):
     """Sort ``values[:n]`` into ``out``; ``ends`` holds the size of each bucket (c scale >> 32)."""
     at = 0
@@ -178,7 +178,7 @@ def sort_evenly_spread(values, out, ends, n, scale):
         out[at] = c
 
 
-@jit
+@inlined
 def store_counts(row, n, counts, indices, data, e):
     """Merge equal columns of a sorted row into entries from ``e`` on; returns their end."""
     t = 0
@@ -194,7 +194,7 @@ def store_counts(row, n, counts, indices, data, e):
     return e
 
 
-@jit
+@inlined
 def scale_row(data, lo, hi):
     """Give entries ``lo:hi`` unit length."""
     sumsq = 0.0

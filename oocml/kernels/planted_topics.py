@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.planted_rows import mix, row_seed, row_tokens, scattered, sort_evenly_spread, store_counts
 
 _U = np.uint64
@@ -15,13 +15,13 @@ _UNIT = 2.0**-53
 # i=row, t=token, k=topic, g=group of words, c=column, e=stored entry, z=64 random bits
 
 
-@jit
+@inlined
 def unit(z):
     """A number in [0, 1)."""
     return np.int64(z >> _U(11)) * _UNIT
 
 
-@jit
+@inlined
 def chosen_rank(rank, k, structure, group, n_cols):
     """The word of topic ``k`` among those of nearly the same popularity as ``rank``."""
     g = rank // group
@@ -31,7 +31,7 @@ def chosen_rank(rank, k, structure, group, n_cols):
     return first + np.int64(((word >> _U(32)) * _U(size)) >> _U(32))
 
 
-@jit
+@inlined
 def draw_topic(t, z, topics, concentration, cdf):
     """Topic of token ``t`` given those before: a new one from ``cdf``, or that of a token before (Polya's urn)."""
     at = unit(z) * (concentration + t)

@@ -9,10 +9,10 @@ A block holds features [lo, lo + n) as the j'; rows are whole, with increasing c
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 
 
-@jit
+@inlined
 def first_at(rows, i, lo):
     """The first entry of row i whose column is at least ``lo``."""
     e, stop = rows.indptr[i], rows.indptr[i + 1]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.types import Csr, Float64Array, Int64Array
 
 LN2 = 0.6931471805599453
@@ -51,7 +51,7 @@ def explicit_scores(X: Csr, lo: int, hi: int, u: np.ndarray, scores: np.ndarray)
         scores[y - lo] = total
 
 
-@jit
+@inlined
 def scores_and_moves(
     X: Csr, lo: int, hi: int, u: np.ndarray, v: np.ndarray, scores: np.ndarray, moves: np.ndarray
 ) -> None:
@@ -65,7 +65,7 @@ def scores_and_moves(
         scores[y - lo], moves[y - lo] = score, move
 
 
-@jit
+@inlined
 def powers_of_two(f: np.ndarray, n: int, powers: np.ndarray) -> int:
     """Fill ``powers`` with 2^f over a common factor; returns how many terms may be multiplied, 0 for none.
 
@@ -83,7 +83,7 @@ def powers_of_two(f: np.ndarray, n: int, powers: np.ndarray) -> int:
     return min(MOST_TERMS, int(MOST_DOUBLINGS / (high - low + 1)))
 
 
-@jit
+@inlined
 def sum_of_losses(f: np.ndarray, powers: np.ndarray, n: int, n_terms: int, y: int) -> float:
     """T of row y: the sum over all n rows of log2(1 + 2^(f_z - f_y))."""
     total = 0.0
@@ -101,7 +101,7 @@ def sum_of_losses(f: np.ndarray, powers: np.ndarray, n: int, n_terms: int, y: in
     return total
 
 
-@jit
+@inlined
 def transformed(T: float, rho: int) -> float:
     """rho(S), for T = 1 + S."""
     if rho == 0:
@@ -111,7 +111,7 @@ def transformed(T: float, rho: int) -> float:
     return 1 - 1 / np.log2(T + 1)
 
 
-@jit
+@inlined
 def transformed_slope(T: float, rho: int) -> float:
     """The derivative of rho at S, for T = 1 + S."""
     if rho == 0:
@@ -122,7 +122,7 @@ def transformed_slope(T: float, rho: int) -> float:
     return LN2 / ((T + 1) * log * log)
 
 
-@jit
+@inlined
 def query_loss(f: np.ndarray, powers: np.ndarray, gain: np.ndarray, rho: int) -> float:
     """Loss of one query, without its weight."""
     n, total = len(gain), 0.0
@@ -133,7 +133,7 @@ def query_loss(f: np.ndarray, powers: np.ndarray, gain: np.ndarray, rho: int) ->
     return total
 
 
-@jit
+@inlined
 def query_gradient(
     f: np.ndarray, powers: np.ndarray, gain: np.ndarray, rho: int, goal: int, by_score: np.ndarray
 ) -> tuple[float, float]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from oocml.kernels.exp import exp32
 from oocml.kernels.factor_rows import exchange, four_products
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.planted_rows import mix
 from oocml.kernels.prefetch import prefetch
 from oocml.kernels.vectors import inner_product, inner_products
@@ -87,12 +87,12 @@ class Step(NamedTuple):
     """Whether the data's values weigh the pairs."""
 
 
-@jit
+@inlined
 def exp2(x):
     return exp32(min(max(x, -LIMIT), LIMIT) * _LN2)
 
 
-@jit
+@inlined
 def count_pairs(indices, pairs):
     """pairs[j] = the tile's pairs of item j; ``indices`` are the items of all its pairs."""
     # j=item, e=pair
@@ -101,7 +101,7 @@ def count_pairs(indices, pairs):
         pairs[indices[e]] += _ONE
 
 
-@jit
+@inlined
 def count_others(pairs, positives, n_pairs):
     """The tile's pairs of items that aren't among the positives."""
     # e=positive
@@ -111,7 +111,7 @@ def count_others(pairs, positives, n_pairs):
     return others
 
 
-@jit
+@inlined
 def weigh_draws(pairs, chosen, n_positives, others, weight):
     """weight[q] = 1 / (n q_j) of the chosen item j, q_j being its chance in a draw of one that isn't positive.
 
@@ -129,13 +129,13 @@ def weigh_draws(pairs, chosen, n_positives, others, weight):
         weight[q] = _ONE / (uniform + by_pairs * weight[q])
 
 
-@jit
+@inlined
 def n_popular(n, others):
     """How many of n negatives are drawn by frequency; none where nobody else has an item."""
     return n // 2 if others > 0 else 0
 
 
-@jit
+@inlined
 def draw_item(z, n_items, indices, popular):
     """Item of 64 random bits: uniform, or that of a uniform pair."""
     if popular:
@@ -143,7 +143,7 @@ def draw_item(z, n_items, indices, popular):
     return np.intp((z >> _32) * _U(n_items) >> _32)
 
 
-@jit
+@inlined
 def draw_negatives(z, indices, mark, stamp, others, V, chosen):
     """Fill ``chosen`` with items that are not marked with ``stamp``, and ask for their factors."""
     # j=item, q=place among the negatives, z=64 random bits
@@ -163,7 +163,7 @@ def draw_negatives(z, indices, mark, stamp, others, V, chosen):
             prefetch(V, j, k)
 
 
-@jit
+@inlined
 def score_items(users, i, items, chosen, scores):
     """scores[q] of the chosen items for user i."""
     # q=place
@@ -180,13 +180,13 @@ def score_items(users, i, items, chosen, scores):
         scores[q] += items.b[chosen[q]]
 
 
-@jit
+@inlined
 def move_bias(items, j, g, eta):
     items.h[j, 1] += g * g
     items.b[j] += eta * g / np.sqrt(items.h[j, 1])
 
 
-@jit
+@inlined
 def move_user(users, i, g, eta):
     # k=factor
     squares = inner_product(g, np.intp(0), g, np.intp(0))
@@ -196,7 +196,7 @@ def move_user(users, i, g, eta):
         users.F[i, k] += rate * g[0, k]
 
 
-@jit
+@inlined
 def pull_item(users, i, items, j, r, products, step, g):
     """An item's step with its pull r, and its share of the user's gradient; ``products`` (u . v, u . u, v . v)."""
     uv, uu, vv = products
@@ -209,7 +209,7 @@ def pull_item(users, i, items, j, r, products, step, g):
     move_bias(items, j, r, step.eta)
 
 
-@jit
+@inlined
 def push_item(users, i, items, j, w, uu, eta, g):
     """As `pull_item`, of a negative with push w."""
     items.h[j, 0] += w * w * uu / np.float32(items.F.shape[1])
@@ -218,7 +218,7 @@ def push_item(users, i, items, j, w, uu, eta, g):
     move_bias(items, j, -w, eta)
 
 
-@jit
+@inlined
 def estimate_share(users, i, items, weight, chosen, E):
     """E[q] = what each chosen item adds to the estimate of Z_x; returns their sum."""
     # q=place
@@ -232,14 +232,14 @@ def estimate_share(users, i, items, weight, chosen, E):
     return share
 
 
-@jit
+@inlined
 def renew(totals, own, i, what, value):
     """Replace a block's share in a row's total."""
     totals[i, what] += np.float64(value) - own[i, what]
     own[i, what] = value
 
 
-@jit
+@inlined
 def extrapolated(totals, own, i, what, n_items):
     """A total of the blocks so far as one of all items; rounding must not leave less than the block's own share."""
     return np.float32(max(totals[i, what], own[i, what]) * (n_items / totals[i, 2]))

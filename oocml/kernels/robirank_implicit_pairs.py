@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.log2 import log2_32
 from oocml.kernels.planted_rows import mix
 from oocml.kernels.robirank_implicit import (
@@ -55,7 +55,7 @@ class Rule(NamedTuple):
     """The largest xi times the number of items."""
 
 
-@jit
+@inlined
 def surrogates(E, P, weight, D):
     """D[q] = the slope of negative q's surrogate times its weight; returns the sums of surrogates and of slopes."""
     # q=place among the negatives

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.log2 import log2_32
 from oocml.kernels.robirank_implicit import exp2
 from oocml.kernels.vectors import inner_product
@@ -47,7 +47,7 @@ def score_pairs(tile, U, V, b, out):
     return squares
 
 
-@jit
+@inlined
 def shut(scores, r, lo, indptr, indices, i):
     """Make scores of row i's entries in columns lo, lo + 1, ... NaN; returns how many were not before."""
     # e=entry
@@ -93,7 +93,7 @@ def tally_scores(scores, rows, lo, seen, given, tally):
             count_many(scores[r], tally.score[first:last], tally.above[first:last])
 
 
-@jit
+@inlined
 def count_few(scores, bars, above):
     """Add to ``above`` how many scores reach each bar: a vectorised comparison for each."""
     # j=item, p=bar
@@ -104,7 +104,7 @@ def count_few(scores, bars, above):
         above[p] += n
 
 
-@jit
+@inlined
 def count_many(scores, bars, above):
     """`count_few` by bisection; ``bars`` increase."""
     # j=item, p=bar

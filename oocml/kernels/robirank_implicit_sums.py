@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 from oocml.kernels.log2 import log2_32
 from oocml.kernels.robirank_implicit import exp2
 from oocml.kernels.vectors import inner_product
@@ -62,7 +62,7 @@ def sample_of(weight: Float32Array) -> Sample:
     return Sample(items.astype(np.int32), weight[items])
 
 
-@jit
+@inlined
 def score(factors, i, j):
     return inner_product(factors.U, np.intp(i), factors.V, np.intp(j)) + factors.b[j]
 
@@ -82,7 +82,7 @@ def find_nodes(tile, factors, nodes):
                 nodes.own[i, n] = s
 
 
-@jit
+@inlined
 def fill_nodes(nodes, i, t):
     """Put the scores at which row i is wanted into ``t``, and return how many they are."""
     # c=node
@@ -96,7 +96,7 @@ def fill_nodes(nodes, i, t):
     return most
 
 
-@jit
+@inlined
 def rank_sum(nodes, sums, i, s, t):
     """F_x(s) of row i; ``t`` as `fill_nodes` left it."""
     # c=node
@@ -158,7 +158,7 @@ def add_partition(tile, factors, sample, mark, Z):
         Z[i] += total
 
 
-@jit
+@inlined
 def weigh_pair(S, rho):
     """xi of a pair with rank sum S: what its surrogates weigh; rho 1, or 2."""
     if rho == 1:
@@ -166,7 +166,7 @@ def weigh_pair(S, rho):
     return 1 / ((S + 2) * np.log2(S + 2) ** 2)
 
 
-@jit
+@inlined
 def lose_pair(S, rho):
     """rho(S), and S itself for rho = 0."""
     if rho == 0:

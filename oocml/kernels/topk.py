@@ -4,10 +4,10 @@
 
 import numpy as np
 
-from oocml.kernels.jit import jit
+from oocml.kernels.jit import inlined, jit
 
 
-@jit
+@inlined
 def rank_scores(ids, scores, i, new_scores, n, col_lo):
     """Merge new_scores[:n], of columns col_lo, col_lo + 1, ..., into the ranking of row i; see `merge_topk`."""
     # c=new column, t=place in the ranking

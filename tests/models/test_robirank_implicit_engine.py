@@ -62,7 +62,13 @@ def test_workers_do_not_decide_bits_and_no_barriers_are_as_good(stored, run, tmp
 
 
 def test_the_best_epoch_on_held_out_data_is_kept(stored, tmp_path):
-    options = {"valid": stored / "test.zarr", "metric": "ndcg_at_10", "patience": 1, "row_blocks": 1, "col_blocks": 2}
+    options = {
+        "valid": stored / "test.zarr",
+        "metric": "ndcg_at_10",
+        "patience": 1,
+        "row_blocks": 1,
+        "col_blocks": 2,
+    }
     run = trained(stored, tmp_path / "run.zarr", SETTINGS | {"l2": 0.0}, epochs=30, **options)
     values = [record["valid"]["ndcg_at_10"] for record in run.history]
     assert len(values) < 30
