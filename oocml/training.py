@@ -280,6 +280,7 @@ def _started(driver: Driver, plan: Plan, link: str | None) -> events.RunStarted:
         dashboard=link,
         resumed_from=len(ledger.history) if ledger.incarnation else None,
         seconds_before=float(ledger.totals.get("seconds", 0.0)),
+        metric=(driver.run.config["validation"] or {}).get("metric"),
     )
 
 

@@ -50,6 +50,8 @@ class RunStarted:
     """Number of the last finished epoch when this run was resumed, None for a fresh run."""
     seconds_before: float = 0.0
     """Training time of the run's earlier drivers."""
+    metric: str | None = None
+    """The score by which epochs are compared, if they are validated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class PlainLines:
         }
         if event.exact:
             fields["exact"] = True
-        for name, value in (event.valid or {}).items():
+        for name, value in compared(event, run).items():
             fields[f"valid_{name}"] = value
         if event.best:
             fields["best"] = True
@@ -97,6 +97,12 @@ class PlainLines:
             fields["eta_s"] = round(seconds * (whole.epochs - event.number), 1)
         fields.update(event.extra)
         return fields
+
+
+def compared(epoch: EpochDone, run: RunStarted | None) -> Mapping[str, float]:
+    """The one validation score that epochs are compared by, for a line that stays readable; all, if that is unknown."""
+    scores = epoch.valid or {}
+    return {run.metric: scores[run.metric]} if run and run.metric in scores else scores
 
 
 def start_fields(run: RunStarted) -> dict[str, Any]:

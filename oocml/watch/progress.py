@@ -21,7 +21,7 @@ from oocml.engine.events import (
     TaskDone,
     TaskLost,
 )
-from oocml.watch.plain import PlainLines, done_fields, format_fields, start_fields
+from oocml.watch.plain import PlainLines, compared, done_fields, format_fields, start_fields
 
 WINDOW_S = 10.0
 """Rates are means over this long."""
@@ -100,7 +100,7 @@ class ProgressBar:
             return
         self._objective = f"objective {epoch.objective:.6g}"
         line = [_describe(epoch.number, self._run.epochs), f"{epoch.seconds:.1f} s", self._objective]
-        line += [f"{name} {value:.5g}" for name, value in (epoch.valid or {}).items()]
+        line += [f"valid {name} {value:.5g}" for name, value in compared(epoch, self._run).items()]
         line += ["(best)"] if epoch.best else []
         self._say("  ".join(line))
         self._bar.set_description_str(_describe(epoch.number, self._run.epochs), refresh=False)

@@ -36,6 +36,14 @@ def test_one_line_an_epoch_with_rates_objective_and_time_left(recorded):
     assert epochs[2]["exact"] == "true"
 
 
+def test_of_many_scores_only_the_one_compared_is_on_the_line(recorded):
+    scores = {"accuracy": 0.5, "log_loss": 0.25}
+    events = [replace(event, valid=scores) if isinstance(event, EpochDone) else event for event in recorded]
+    events[0] = replace(recorded[0], metric="log_loss")
+    for line in (line for line in lines_of(events) if "epoch" in line):
+        assert [name for name in line if name.startswith("valid_")] == ["valid_log_loss"]
+
+
 def test_first_line_tells_the_plan_and_where_to_watch(recorded):
     first = lines_of(recorded[:1])[0]
     assert first["dashboard"] == "http://127.0.0.1:8787/oocml"

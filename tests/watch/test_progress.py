@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from oocml.engine.events import TaskDone
+from oocml.engine.events import EpochDone, TaskDone
 from oocml.watch.plain import PlainLines
 from oocml.watch.progress import ProgressBar, Rates, console
 
@@ -34,9 +34,20 @@ def test_bar_ends_full_and_shows_rates_objective_and_every_epoch(recorded):
     assert "36.0 visits" in shown
     assert "objective 0.5" in shown
     text = stream.getvalue()
-    for line in ("epoch 1/3  6.0 s  objective 1.25  accuracy 0.6  (best)", "tcp://127.0.0.1:4002 lost"):
+    for line in ("epoch 1/3  6.0 s  objective 1.25  valid accuracy 0.6  (best)", "tcp://127.0.0.1:4002 lost"):
         assert line in text
     assert 'peak_memory="512 MiB"' in text
+
+
+def test_of_many_scores_only_the_one_compared_is_on_the_line(recorded):
+    stream = Terminal()
+    bar = ProgressBar(stream)
+    bar(replace(recorded[0], metric="log_loss"))
+    epoch = next(event for event in recorded if isinstance(event, EpochDone))
+    bar(replace(epoch, valid={"accuracy": 0.5, "log_loss": 0.25}))
+    bar.close()
+    assert "valid log_loss 0.25  (best)" in stream.getvalue()
+    assert "accuracy" not in stream.getvalue()
 
 
 def test_passes_beyond_the_plan_do_not_run_past_their_epoch(recorded):
