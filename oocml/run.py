@@ -210,6 +210,14 @@ class Run:
             return "best" if "best" in kept else None
         if at == "last":
             return None
+    def state_at(self, at: str | int | None = None) -> dict[str, Any]:
+        """Which state ``at`` means: its ``checkpoint`` ("best", "last", another kept one) and its ``epoch``."""
+        name, ledger = self._checkpoint(at), self.store.read_ledger()
+        return {
+            "checkpoint": name or "last",
+            "epoch": ledger.kept[name] if name else len(ledger.history),
+        }
+
         if at in kept:
             return str(at)
         for name, epoch in kept.items():

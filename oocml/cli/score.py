@@ -23,7 +23,9 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
     """Score a run's model on a dataset."""
     from oocml import api
 
-    return api.open_run(run).evaluate(api.open_dataset(data), **given(**options))
+    opened = api.open_run(run)
+    scores = opened.evaluate(api.open_dataset(data), **given(**options))
+    return {**opened.state_at(options["at"]), **scores}
 
 
 @click.command(cls=Verb)
@@ -47,7 +49,9 @@ def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     """
     from oocml import api
 
-    return api.open_run(run).predict(api.open_dataset(data), out, **given(**options))
+    opened = api.open_run(run)
+    written = opened.predict(api.open_dataset(data), out, **given(**options))
+    return {**written, **opened.state_at(options["at"])}
 
 
 def show_export(result: Mapping[str, Any]) -> None:
@@ -73,4 +77,6 @@ def export(run: str, out: str, data: str | None, **options: Any) -> dict[str, An
     from oocml import api
 
     dataset = None if data is None else api.open_dataset(data)
-    return api.open_run(run).export(out, **given(data=dataset, **options))
+    opened = api.open_run(run)
+    written = opened.export(out, **given(data=dataset, **options))
+    return {**written, **opened.state_at(options["at"])}

@@ -78,6 +78,15 @@ def test_history_holds_every_score_and_best_is_kept(run_cli, folder):
     assert best["accuracy"] == pytest.approx(max(scores))
     assert last["accuracy"] == pytest.approx(scores[-1])
     assert unasked == best
+    used = [(told["checkpoint"], told["epoch"]) for told in (best, last)]
+    assert used == [("best", 1 + scores.index(max(scores))), ("last", len(scores))]
+
+
+def test_predictions_and_exports_tell_the_state_they_are_of(run_cli, folder, tmp_path):
+    kept = run_cli("report", folder / "run.zarr", "--json").json["checkpoints"]["best"]
+    for verb in (["predict", folder / "run.zarr", folder / "test.zarr"], ["export", folder / "run.zarr"]):
+        told = run_cli(*verb, tmp_path / f"{verb[0]}.zarr", "--json").json
+        assert (told["checkpoint"], told["epoch"]) == ("best", kept)
 
 
 def test_epoch_that_was_not_kept_is_refused(run_cli, folder):
