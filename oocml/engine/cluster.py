@@ -8,9 +8,9 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +36,8 @@ WORKER_ENVIRONMENT = {
 }
 REHEARSE = "OOCML_REHEARSE"
 """Environment variable that tells `oocml.engine.preload` the model to compile: JSON of reference and settings."""
+DASHBOARD_PORT = 8787
+"""Dask's usual one."""
 CONNECT_S = 10.0
 JOIN_S = 30.0
 """How long a cluster of the caller's own may be without its first worker."""
@@ -70,20 +72,27 @@ def local_client(n_workers: int, reference: str, settings: Settings) -> Iterator
     with (
         dask.config.set(SETTINGS),
         tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=TASKS_AT_ONCE,
-            processes=True,
-            memory_limit=0,
-            dashboard_address=f"127.0.0.1:{_dashboard_port()}",
-            local_directory=folder,
-            silence_logs=50,
-            scheduler_kwargs={"extensions": {"spans": NoSpans}},
-        ) as cluster,
+        _cluster(n_workers, folder) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(DieWithParent())
         yield client
+
+
+def _cluster(n_workers: int, folder: str) -> LocalCluster:
+    with warnings.catch_warnings():
+        # it then takes any port, and the link that a training prints has the right one
+        warnings.filterwarnings("ignore", r"\s*Port [0-9]+ is already in use", UserWarning)
+        return LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=TASKS_AT_ONCE,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=f"127.0.0.1:{DASHBOARD_PORT}",
+            local_directory=folder,
+            silence_logs=50,
+            scheduler_kwargs={"extensions": {"spans": NoSpans}},
+        )
 
 
 class NoSpans:
@@ -151,13 +160,3 @@ def prepare_forkserver(reference: str, settings: Settings) -> None:
     first = multiprocessing.get_context("forkserver").Process(target=int)
     first.start()
     first.join()
-
-
-def _dashboard_port() -> int:
-    """Dask's usual port if it is free, else any."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 8787))
-        except OSError:
-            return 0
-    return 8787
