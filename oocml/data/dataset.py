@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +38,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of the layout above. A reader refuses what is newer than itself."""
-
-
-IN_INFO = ("duplicates", "n_unseen_rows", "n_queries")
-"""Attributes that not every dataset has."""
 
 
 class StrictStore(WrapperStore[LocalStore]):
@@ -251,29 +246,9 @@ class Dataset:
         ``whole`` compares shapes and chunk sizes of every panel; with ``deep`` every panel is read and its
         checksum compared.
         """
-        started = time.perf_counter()
-        problem = self.problem(deep=deep)
-        return {
-            "kind": "dataset",
-            "path": self.path,
-            "n_rows": self.n_rows,
-            "n_cols": self.n_cols,
-            "nnz": self.nnz,
-            "n_classes": None if self.labels is None else len(self.labels),
-            "n_row_blocks": self.n_panels,
-            "label_kind": self.label_kind,
-            "sparse": self.sparse,
-            "index_base": self.index_base,
-            "transform": self.attrs["transform"]["kind"],
-            "bytes": stored_bytes(self.path),
-            "bad_lines": int(self.attrs.get("bad_lines", 0)),
-            "dropped_features": int(self.attrs.get("dropped_features", 0)),
-            "source": self.attrs.get("source", []),
-            **{name: self.attrs[name] for name in IN_INFO if name in self.attrs},
-            "whole": problem is None,
-            "problem": problem,
-            "seconds": time.perf_counter() - started,
-        }
+        from oocml.data.dataset_info import describe
+
+        return describe(self, deep=deep)
 
     def problem(self, *, deep: bool = False) -> str | None:
         """The first thing found wrong, or None."""
@@ -328,13 +303,6 @@ def open_cached(path: str) -> Dataset:
     except OSError:
         return Dataset.open(path)
     return _open_version(path, (stat.st_ino, stat.st_mtime_ns))
-
-
-def stored_bytes(path: str) -> int:
-    """Bytes of all files below ``path``."""
-    return sum(
-        os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(path) for name in names
-    )
 
 
 def csr_of_dense(values: Float32Array) -> Csr:

@@ -25,7 +25,7 @@ from oocml.errors import InputError, UsageError
 RATINGS = ("ratings", "ratings-matrix", "interactions")
 ROWS = ("csv", "docword", "ldac", "letor", "libsvm", "npy")
 """Formats whose columns do not depend on which rows are read."""
-TOLD = ("path", "n_rows", "nnz", "n_unseen_rows", "dropped_features")
+TOLD = ("path", "n_rows", "nnz", "dropped_features", "n_unseen_users", "n_dropped_of_unseen_items")
 
 
 def split_path(out: str | os.PathLike[str]) -> str:
@@ -59,7 +59,8 @@ def ingest_split(
     Returns
     -------
     What `oocml.data.ingest.ingest` returns for ``out``, and of the test part ``test_path``, ``test_n_rows``,
-    ``test_nnz`` and ``test_dropped_features``, and where it has them ``test_n_unseen_rows``.
+    ``test_nnz`` and what it lost: ``test_dropped_features``, or of ratings ``test_n_unseen_users`` and
+    ``test_n_dropped_of_unseen_items``.
 
     Raises
     ------

@@ -21,7 +21,7 @@ import numpy as np
 
 from oocml.data import planted_classes, planted_clusters, planted_factors, planted_topics
 from oocml.data.bounded_map import bounded_map
-from oocml.data.dataset import stored_bytes
+from oocml.data.dataset_info import stored_bytes
 from oocml.data.feature_stats import COLUMNS_IN_MEMORY
 from oocml.data.planted_clusters import PlantedClusters
 from oocml.data.planted_topics import PlantedTopics

@@ -26,7 +26,7 @@ def test_options_reach_the_reader_and_like_gives_rows(tmp_path, run_cli, source)
     done = run_cli(
         "ingest", "ratings", tmp_path / "t.txt", tmp_path / "t.zarr", "--like", tmp_path / "x.zarr", *options
     )
-    assert done.json["n_unseen_rows"] == done.json["dropped_features"] == 1
+    assert done.json["n_unseen_users"] == done.json["n_dropped_of_unseen_items"] == 1
     assert stored(tmp_path / "t.zarr") == {("u1", "i1"): 5.0, ("nobody", "i2"): 4.0}
 
 

@@ -188,11 +188,11 @@ def test_a_test_set_has_the_panels_of_its_training_set(tmp_path, train):
     assert ours.feature_names == theirs.feature_names
     known = [r for r in ratings if r[1] in theirs.feature_names]
     assert stored(tmp_path / "test.zarr") == expected([*known, ("u1", "i1", 2.0)])
-    assert result["dropped_features"] == len(ratings) - len(known) > 0
+    assert result["n_dropped_of_unseen_items"] == len(ratings) - len(known) > 0
     assert result["duplicates"] == 1
     unseen = list(dict.fromkeys(user for user, _, _ in ratings if user not in theirs.row_names))
     assert ours.row_names == [*theirs.row_names, *unseen]
-    assert result["n_unseen_rows"] == len(unseen) == ours.n_rows - theirs.n_rows
+    assert result["n_unseen_users"] == len(unseen) == ours.n_rows - theirs.n_rows
     assert sorted(ours.row_ids[theirs.n_rows :].tolist()) == list(range(theirs.n_rows, ours.n_rows))
     assert ours.attrs["rows_like"] == dataset_sha256(theirs)
     assert ours.problem(deep=True) is None
@@ -219,7 +219,7 @@ def test_only_unseen_users_and_only_unseen_items(tmp_path, train):
     result = ingest("ratings", path, tmp_path / "x.zarr", like=train, **ARGUMENTS)
     dataset = Dataset.open(tmp_path / "x.zarr")
     assert stored(tmp_path / "x.zarr") == {("new", "i1"): 1.0}
-    assert (result["n_unseen_rows"], result["dropped_features"]) == (2, 2)
+    assert (result["n_unseen_users"], result["n_dropped_of_unseen_items"]) == (2, 2)
     assert users_of_panels(tmp_path / "x.zarr")[Dataset.open(train).n_panels :] in (
         [["new", "newer"]],
         [["newer", "new"]],

@@ -78,7 +78,7 @@ def test_files_share_their_users_and_items_and_repeats_count_once(tmp_path):
     train, test = (Dataset.open(tmp_path / name) for name in ("train.zarr", "test.zarr"))
     assert list(test.feature_names) == list(train.feature_names)
     assert stored(tmp_path / "test.zarr") == pairs_of([("1", ["12"]), ("5", ["10"])])
-    assert (info["n_unseen_rows"], info["dropped_features"]) == (1, 1)
+    assert (info["n_unseen_users"], info["n_dropped_of_unseen_items"]) == (1, 1)
 
 
 def test_a_split_deals_every_interaction_to_one_part(tmp_path):
