@@ -132,7 +132,8 @@ def noisy(splits: Splits, folder: Path, seed: int) -> Splits:
     paths = [folder / f"{name}-{part}.txt" for part in ("train", "test")]
     more = np.array(fresh[: int(NOISE * len(kept.data))], np.int64)
     write_pairs(paths[0], np.concatenate([keys_of(kept, len(items)), more]), users, items)
-    write_pairs(paths[1], keys_of(asked, len(items)), users, items)
+    asked_users, _ = names_of(splits.test)  # the training's come first
+    write_pairs(paths[1], keys_of(asked, len(items)), asked_users, items)
     return ingested(name, folder, [str(paths[0])], paths[1])._replace(name=f"{splits.name} + noise")
 
 
