@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from oocml.data import transforms
+from oocml.data.arguments import recorded
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset import Dataset
 from oocml.data.deal import bucket_cuts, dense_panel_rows, write_splits
@@ -101,6 +102,11 @@ class IngestRun:
             ],
             "more": [self.transform, self.n_cols, job.draw],
         }
+
+    def _arguments(self) -> dict[str, Any]:
+        job = self.job
+        asked = {"max_bad": job.max_bad, "keep_order": job.keep_order, "panel_bytes": job.panel_bytes}
+        return {**job.options, **asked, "transform": self.transform, "n_cols": self.n_cols}
 
     # -- stage 1 ----------------------------------------------------------------------------------------
 
@@ -292,6 +298,7 @@ class IngestRun:
                 **gathered_attrs(schema.rows, self.like, buckets),
                 **({} if self.job.draw is None else {"split": self.job.draw._asdict()}),
                 "format": self.job.format,
+                "arguments": recorded(self.job.format, self._arguments()),
                 "index_base": schema.index_base,
                 "source": source,
                 "sha256": hashes[0] if len(hashes) == 1 else _hash_of(hashes),

@@ -237,7 +237,7 @@ def make_reader(format: str, options: Mapping[str, Any]) -> Reader:
     UsageError
         No such format, or an option it doesn't have.
     """
-    reader = _reader_class(format)
+    reader = reader_class(format)
     known = inspect.signature(reader).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -255,7 +255,7 @@ def default_options(format: str, train: Dataset | None, temp: str) -> dict[str, 
     values are in ``attrs[format]`` of the reader's schema. ``temp`` is the folder of temporary files for readers
     with an option of that name.
     """
-    reader = _reader_class(format)
+    reader = reader_class(format)
     chosen = {"temp": temp} if "temp" in inspect.signature(reader).parameters else {}
     if train is not None:
         stored = train.attrs.get(format, {})
@@ -264,7 +264,8 @@ def default_options(format: str, train: Dataset | None, temp: str) -> dict[str, 
     return chosen
 
 
-def _reader_class(format: str) -> Any:
+def reader_class(format: str) -> Any:
+    """The reader of a format; its options are the parameters of its ``__init__``."""
     if format not in READERS:
         raise UsageError(f"unknown format {format!r}; known are {', '.join(sorted(READERS))}")
     module, name = READERS[format].split(":")

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from oocml.data.arguments import difference
 from oocml.data.dataset import Dataset
 from oocml.data.draw import Draw
-from oocml.data.ingest import ingest
+from oocml.data.ingest import PANEL_BYTES, ingest
 from oocml.data.partial import check_target
 from oocml.data.source_files import source_bytes
 from oocml.errors import InputError, UsageError
@@ -25,6 +26,8 @@ from oocml.errors import InputError, UsageError
 RATINGS = ("ratings", "ratings-matrix", "interactions")
 ROWS = ("csv", "docword", "ldac", "letor", "libsvm", "npy")
 """Formats whose columns do not depend on which rows are read."""
+DEFAULTS = {"max_bad": 0, "keep_order": False, "panel_bytes": PANEL_BYTES, "transform": "none"}
+"""Of what decides the rows, where it is not given."""
 TOLD = ("path", "n_rows", "nnz", "dropped_features", "n_unseen_users", "n_dropped_of_unseen_items")
 
 
@@ -65,7 +68,7 @@ def ingest_split(
     Raises
     ------
     UsageError
-        A share that is none, a format that can't be split, or ``like``.
+        A share that is none, a format that can't be split, ``like``, or a repetition with other arguments.
     InputError
         As for `oocml.data.ingest.ingest`; neither dataset is left behind.
     """
@@ -79,6 +82,8 @@ def ingest_split(
     check_target(test, overwrite=overwrite)
     rest = {name: value for name, value in options.items() if name not in ("transform", "n_cols")}
     begun = not overwrite and _is_done(out, several, float(split), seed)
+    if begun:
+        _check_arguments(format, out, options)
     if begun:
         info = {**Dataset.open(out).info(), "resumed_parts": 0}
     else:
@@ -111,6 +116,17 @@ def _is_done(out: str, sources: Sequence[str | os.PathLike[str]], fraction: floa
         return False
     known = [(source["bytes"], source["sha256"]) for source in attrs["source"]]
     return known == [(source_bytes(os.fspath(path)), _sha256(path)) for path in sources]
+
+
+def _check_arguments(format: str, out: str, options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if ``out`` was made with other arguments than these."""
+    known = Dataset.open(out).attrs.get("arguments")
+    other = None if known is None else difference(format, known, {**DEFAULTS, **options})
+    if other is not None:
+        raise UsageError(
+            f"{out} is the training part of this split, but was made with {other}; give the same options to go on, "
+            "another name, or --overwrite"
+        )
 
 
 def _sha256(path: str | os.PathLike[str]) -> str:

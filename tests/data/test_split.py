@@ -5,7 +5,7 @@ import pytest
 
 from oocml.data.dataset import Dataset
 from oocml.data.split import ingest_split
-from oocml.errors import InputError
+from oocml.errors import InputError, UsageError
 from tests.data.stored import Stored
 
 N = 400
@@ -57,6 +57,26 @@ def test_a_finished_training_part_is_used_again(tmp_path, small, monkeypatch):
     ingest_split(kind, source, tmp_path / "x.zarr", split=0.75, **options)
     assert (tmp_path / "x.zarr" / "zarr.json").stat().st_mtime_ns == before
     assert (Stored(tmp_path / "old").X != Stored(tmp_path / "x-test.zarr").X).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("again", "words"),
+    [
+        ({"max_bad": 3}, "max_bad=0, not 3"),
+        ({"transform": "binary"}, "transform=none, not binary"),
+        ({"n_cols": 50}, "n_cols=None, not 50"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_training_part_made_with_other_arguments_is_not_taken_for_its_own(tmp_path, small, again, words):
+    kind, source, options = write_libsvm(tmp_path)
+    ingest_split(kind, source, tmp_path / "x.zarr", split=0.75, **options)
+    (tmp_path / "x-test.zarr").rename(tmp_path / "old")
+    with pytest.raises(UsageError, match=words):
+        ingest_split(kind, source, tmp_path / "x.zarr", split=0.75, **options, **again)
+    assert not (tmp_path / "x-test.zarr").exists()
+    ingest_split(kind, source, tmp_path / "x.zarr", split=0.75, **options, workers=1)
+    assert (tmp_path / "x-test.zarr").exists()
 
 
 def test_a_part_without_rows_leaves_nothing(tmp_path):
