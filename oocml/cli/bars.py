@@ -1,11 +1,11 @@
-"""How far an ingest or a synth is, on standard error."""
+"""How far an ingest or a synth is, and why it is slow the first time, on standard error."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import click
@@ -22,6 +22,17 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
         yield made
     finally:
         made.close()
+
+
+def compiling(uses: Sequence[str]) -> AbstractContextManager[None]:
+    """Around what compiles its kernels as it goes: the first time, a line says so (see `compiling_here`)."""
+    from oocml.engine.compilation import compiling_here
+    from oocml.watch.plain import format_fields
+
+    def say(text: str) -> None:
+        click.echo(text if sys.stderr.isatty() else format_fields({"notice": text}), err=True)
+
+    return compiling_here(uses, say)
 
 
 class _Bars:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from oocml.cli import verb
-from oocml.cli.bars import stages
+from oocml.cli.bars import compiling, stages
 from oocml.cli.output import show_table
 from oocml.cli.verb import Verb, given
 from oocml.errors import UsageError
@@ -88,7 +88,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     """
     from oocml.data.synth import synth as make
 
-    with stages() as progress:
+    with stages() as progress, compiling(["synth", options["task"] or name]):
         return make(name, out, progress=progress, **given(**options))
 
 
@@ -178,5 +178,18 @@ def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any
         raise UsageError(f"the last argument is the dataset to write and ends in .zarr, not {out!r}")
     from oocml import api
 
-    with stages() as progress:
+    if format == "interactions":
+        note_ratings(sources, options["sep"])
+    with stages() as progress, compiling(["ingest", format]):
         return api.ingest(format, sources, out, progress=progress, **given(**options))
+
+
+def note_ratings(sources: Sequence[str], sep: str | None) -> None:
+    """Say so where a file of interactions seems to be one of ratings."""
+    from oocml.data.interactions_look import warning_of
+
+    for source in sources:
+        warning = warning_of(source, sep)
+        if warning is not None:
+            click.echo(f"note: {warning}", err=True)
+            return

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from oocml.cli import verb
+from oocml.cli.bars import compiling
 from oocml.cli.look import write_html
 from oocml.cli.output import show_training
 from oocml.cli.train import progress, resumable
@@ -78,5 +79,6 @@ def ingest_splits(folder: Path) -> tuple[str, str]:
             fitted = {"transform": TRANSFORM} if split == "train" else {"like": paths["train"]}
             sources = [str(folder / "raw" / file) for file in how.files]
             options = {"overwrite": True, **fitted, **how.options}
-            aside.submit(api.ingest, how.format, sources, path, **options).result()
+            with compiling(["ingest", how.format]):
+                aside.submit(api.ingest, how.format, sources, path, **options).result()
     return paths["train"], paths["test"]

@@ -13,7 +13,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from oocml.models.protocol import Settings
 from oocml.models.registry import BUILTIN, load_model
 
 COMPILING = "compiling kernels, once per installation: some 20 seconds"
+COMPILING_HERE = "compiling kernels, once per installation: some 10 seconds"
 SOURCES = ("kernels", "models")
 """Folders of the package whose files decide what is compiled."""
 COMPILERS = ("numba", "llvmlite", "numpy")
@@ -35,20 +37,59 @@ def compile_kernels(reference: str, settings: Settings, say: Callable[[str], Non
     Kernels of models of one's own are left to be compiled where they are first called. Nothing depends on success:
     what isn't on disk afterwards is compiled there, too.
     """
-    folder = compiled_folder()
-    if folder is None or reference not in BUILTIN:
+    if reference not in BUILTIN:
         return
-    uses = json.dumps([reference, {name: _kind(value) for name, value in sorted(settings.items())}])
-    mark = folder / f"rehearsed-{hashlib.sha256(uses.encode()).hexdigest()[:16]}"
-    fingerprint = _fingerprint()
-    with contextlib.suppress(OSError):
-        if mark.read_text() == fingerprint:
-            return
+    mark = _mark("rehearsed", reference, {name: _kind(value) for name, value in sorted(settings.items())})
+    if mark is None or _is_set(mark):
+        return
     say(COMPILING)
     if compiled_apart(reference, settings):
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            mark.write_text(fingerprint)
+        _set(mark)
+
+
+@contextlib.contextmanager
+def compiling_here(uses: Sequence[str], say: Callable[[str], None], after_s: float = 1.0) -> Iterator[None]:
+    """Run what compiles its kernels where it calls them: for the first time, ``say`` what takes so long.
+
+    Parameters
+    ----------
+    uses
+        Names what is run; an ingest: the verb and the format.
+    after_s
+        It is said after so many seconds: what is refused at once has compiled nothing.
+    """
+    mark = _mark("used", *uses)
+    if mark is None or _is_set(mark):
+        yield
+        return
+    slow = threading.Timer(after_s, say, [COMPILING_HERE])
+    slow.daemon = True
+    slow.start()
+    try:
+        yield
+    finally:
+        slow.cancel()
+    _set(mark)
+
+
+def _mark(what: str, *uses: object) -> Path | None:
+    """The file that says for which sources this was done; None where numba keeps nothing."""
+    folder = compiled_folder()
+    digest = hashlib.sha256(json.dumps(uses).encode()).hexdigest()
+    return None if folder is None else folder / f"{what}-{digest[:16]}"
+
+
+def _is_set(mark: Path) -> bool:
+    try:
+        return mark.read_text() == _fingerprint()
+    except OSError:
+        return False
+
+
+def _set(mark: Path) -> None:
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(_fingerprint())
 
 
 def compiled_apart(reference: str, settings: Settings) -> bool:

@@ -1,15 +1,24 @@
 """Kernels are compiled once, by a process that ends with what that takes."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from oocml.data.synth import synth
 from oocml.engine import compilation
-from oocml.engine.compilation import COMPILING, compile_kernels, compiled_apart
+from oocml.engine.compilation import (
+    COMPILING,
+    COMPILING_HERE,
+    compile_kernels,
+    compiled_apart,
+    compiling_here,
+)
+from oocml.errors import InputError
 from oocml.models.mlr import MLR
 
 SETTINGS = MLR().defaults()
@@ -81,6 +90,25 @@ def test_models_of_ones_own_are_left_alone(apart):
 
 def test_a_rehearsal_that_fails_is_told():
     assert not compiled_apart("no such model", {})
+
+
+def used(after_s=0.0, seconds=0.1, **failing):
+    lines = []
+    with contextlib.suppress(InputError), compiling_here(["ingest", "libsvm"], lines.append, after_s):
+        time.sleep(seconds)
+        if failing:
+            raise InputError("bad")
+    return lines
+
+
+def test_a_slow_first_use_is_said_once(apart):
+    assert used() == [COMPILING_HERE]
+    assert used() == []
+
+
+def test_what_ends_at_once_says_nothing_and_what_fails_is_no_first_use(apart):
+    assert used(after_s=9, seconds=0, fails=True) == []
+    assert used(fails=True) == used() == [COMPILING_HERE]
 
 
 @pytest.mark.long
