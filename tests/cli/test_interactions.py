@@ -53,3 +53,12 @@ def test_ratings_become_interactions_by_a_threshold(tmp_path, run_cli):
     done = run_cli("ingest", "ratings", tmp_path / "x.csv", tmp_path / "x.zarr", "--threshold", 4, "--json")
     assert done.code == 0, done.err
     assert (done.json["n_rows"], done.json["n_cols"], done.json["nnz"]) == (2, 2, 2)
+
+
+def test_ratings_given_as_interactions_are_noticed(tmp_path, run_cli):
+    lines = [f"{n % 7} {n} {1 + n % 5}" for n in range(60)]
+    (tmp_path / "x.txt").write_text("\n".join(lines) + "\n")
+    done = run_cli("ingest", "interactions", tmp_path / "x.txt", tmp_path / "x.zarr", "--json")
+    assert done.code == 0, done.err
+    assert done.err.count("note: ") == 1
+    assert "x.txt seems to have a user, an item and a value in every line" in done.err
