@@ -103,7 +103,8 @@ class Run:
             Bytes for blocks and rows on a host (default: half of the run's memory in this process; as little as can
             be on the workers of an open `distributed.Client`).
         per_query
-            Add a list of records, ``per_query``: what each query scores.
+            Add a list of records, ``per_query``: what each query scores, or each of a random sample of very many
+            (``per_query_sampled``).
         """
         return evaluate(
             self.store,

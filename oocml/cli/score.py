@@ -15,7 +15,12 @@ from oocml.cli.verb import Verb, given
 @click.command(cls=Verb)
 @verb.run_argument
 @verb.data_argument
-@click.option("--per-query", is_flag=True, default=None, help="Ranking: what each query scores, too.")
+@click.option(
+    "--per-query",
+    is_flag=True,
+    default=None,
+    help="Ranking: what each query scores, too (of more than 131,072 queries, each of a random sample).",
+)
 @verb.at
 @verb.memory
 @verb.workers

@@ -168,7 +168,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of a run on a dataset, by name.
 
-    ``intervals`` adds those that the model's scoring has, ``per_query`` a list of records of what each query scores.
+    ``intervals`` adds those that the model's scoring has, ``per_query`` a list of records of what each query scores,
+    or each of a random sample where ``per_query_sampled`` says so.
     """
     check_columns(run, dataset)
     model = load_model(run.model_reference)
@@ -185,7 +186,10 @@ def evaluate(
     found: dict[str, Any] = scoring.scores(total)
     if intervals and hasattr(scoring, "intervals"):
         found |= scoring.intervals(total)
-    return found | ({"per_query": scoring.per_query(total)} if per_query else {})
+    if not per_query:
+        return found
+    records = scoring.per_query(total)
+    return found | {"per_query_sampled": len(records) < found["n_queries"], "per_query": records}
 
 
 def predict(

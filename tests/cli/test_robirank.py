@@ -139,6 +139,15 @@ def test_other_models_score_no_queries(run_cli, folder):
     assert "leave out per_query" in done.err
 
 
+def test_it_is_told_whether_queries_are_a_sample(run_cli, folder, monkeypatch):
+    command = ["evaluate", folder / "run.zarr", folder / "test.zarr", "--per-query", "--json"]
+    told = run_cli(*command).json
+    assert (told["per_query_sampled"], len(told["per_query"])) == (False, told["n_queries"])
+    monkeypatch.setattr("oocml.metrics.ranking.MOST_KEPT", 2)
+    told = run_cli(*command).json
+    assert (told["per_query_sampled"], len(told["per_query"])) == (True, 2)
+
+
 def test_per_query_scores_are_a_table_for_people(run_cli, folder):
     done = run_cli("evaluate", folder / "run.zarr", folder / "test.zarr", "--per-query")
     lines = done.out.splitlines()

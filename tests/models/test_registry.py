@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from oocml.errors import InputError, OocmlError, UsageError
-from oocml.models.registry import load_model, of_data
+from oocml.models.registry import BUILTIN, BY_DATA, load_model, of_data
 
 
 def written(folder: Path, text: str) -> Path:
     path = folder / f"model_{abs(hash(text))}.py"
     path.write_text(text)
     return path
+
+
+def test_a_name_that_stands_for_two_models_stands_for_built_in_ones():
+    assert {name for names in BY_DATA.values() for name in names} <= set(BUILTIN)
+    assert not set(BY_DATA) & set(BUILTIN)
 
 
 @pytest.mark.parametrize(
