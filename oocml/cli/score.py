@@ -41,7 +41,8 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
     "--top",
     type=verb.POSITIVE,
     metavar="N",
-    help="Best classes or items per row; default: 5 classes, or for mf the pairs in DATA.",
+    help="Best classes, topics, components or items per row; default: 5 classes, all topics, 1 component, "
+    "or for mf and robirank the pairs in DATA.",
 )
 @verb.at
 @verb.memory
@@ -50,7 +51,23 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
 def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     """Write predictions: of each row, or with mf of each pair.
 
-    They come in the order of the dataset's source. OUT ends in .zarr, or is a text file.
+    They come in the order of the dataset's source. OUT ends in .zarr, or is a text file:
+
+    \b
+    model                  arrays in .zarr              a line of text
+    mlr                    labels, scores               label:probability ...
+    fm, poly, of labels    labels, scores               label:probability ...
+    fm, poly, of numbers   values                       number
+    lda                    proportions, with --top      topic:proportion ...
+                           topics
+    gmm                    components,                  component:share ...
+                           responsibilities
+    robirank, queries      values                       score
+    mf, robirank           rows, columns, values        user TAB item TAB value
+      with --top           columns, scores              user TAB item TAB value
+
+    One line (or first index) is a row, of the last two a pair; with --top they are the best items that the user did
+    not have in training, a line each. Names are written where the data has them.
     """
     from oocml import api
 

@@ -28,6 +28,15 @@ def test_every_verb_has_help(run_cli, verb):
     assert done.err == ""
 
 
+def test_what_predictions_hold_is_told_of_every_model(run_cli):
+    from oocml.models.registry import BUILTIN
+
+    told = run_cli("predict", "--help").out
+    table = told[told.index("arrays in .zarr") : told.index("One line")]
+    assert {name.split("-")[0] for name in BUILTIN} <= set(table.replace(",", " ").split())
+    assert all(len(line) < 80 for line in table.splitlines()), "it is not wrapped"
+
+
 def test_short_helps_are_whole_sentences(run_cli):
     commands = run_cli("--help").out.partition("Commands:")[2]
     assert "..." not in commands
