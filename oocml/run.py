@@ -61,7 +61,13 @@ class Run:
         ledger = self.store.read_ledger()
         totals = ledger.totals
         seconds = totals.get("seconds", 0.0)
-        whole = ("read_bytes", "write_bytes", "planned_read_bytes", "planned_write_bytes")
+        whole = (
+            "read_bytes",
+            "write_bytes",
+            "spared_write_bytes",
+            "planned_read_bytes",
+            "planned_write_bytes",
+        )
         return {
             "run": str(self.path),
             "model": self.config["model"],
@@ -205,12 +211,6 @@ class Run:
             "problem": problem,
         }
 
-    def _checkpoint(self, at: str | int | None) -> str | None:
-        kept = self.checkpoints
-        if at is None:
-            return "best" if "best" in kept else None
-        if at == "last":
-            return None
     def state_at(self, at: str | int | None = None) -> dict[str, Any]:
         """Which state ``at`` means: its ``checkpoint`` ("best", "last", another kept one) and its ``epoch``."""
         name, ledger = self._checkpoint(at), self.store.read_ledger()
@@ -219,6 +219,12 @@ class Run:
             "epoch": ledger.kept[name] if name else len(ledger.history),
         }
 
+    def _checkpoint(self, at: str | int | None) -> str | None:
+        kept = self.checkpoints
+        if at is None:
+            return "best" if "best" in kept else None
+        if at == "last":
+            return None
         if at in kept:
             return str(at)
         for name, epoch in kept.items():

@@ -65,11 +65,14 @@ class TaskBlocks:
         self.context.pool.give(block)
 
     def store(self, name: str, index: int, block: Array) -> None:
-        """Write a block at the dispatch's stamp and remember its checksum."""
+        """Write a block at the dispatch's stamp and remember its checksum, or leave it for later in the cache."""
         ctx, message, usage = self.context, self.message, self.result.usage
         start = time.perf_counter()
         if block.dtype.kind == "f" and not all_finite(block):
             raise NonFinite(self._non_finite(name, index))
+        if message.setup.put_off and self._keep(name, index, message.out_stamp, block):
+            self.result.put_off.setdefault(name, []).append(index)
+            return
         crc, n_bytes = ctx.arrays[name].write(ctx.chunks, index, message.out_stamp, block)
         usage.write_s += time.perf_counter() - start
         usage.write_bytes += n_bytes

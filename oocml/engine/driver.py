@@ -18,7 +18,7 @@ from oocml.engine.advice import smaller_steps
 from oocml.engine.context import RunContext, run_context
 from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
-from oocml.engine.executors import Executor
+from oocml.engine.executors import Executor, InProcess
 from oocml.engine.journal import Journal
 from oocml.engine.judging import Validation, judge
 from oocml.engine.messages import WorkerSetup
@@ -67,6 +67,7 @@ class Driver:
             cached_kinds=plan.residency.kinds,
             home=plan.residency.home,
             pool_bytes=plan.task_bytes * TASKS_AT_ONCE + plan.block_cache_bytes,
+            put_off=plan.all_in_one_process and isinstance(executor, InProcess),
             durable=durable,
         )
         context: RunContext = run_context(self.setup)
@@ -76,7 +77,8 @@ class Driver:
             context.layout,
             context.specs,
         )
-        self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable)
+        held = context.block_cache if self.setup.put_off else None
+        self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable, held=held)
         self.dispatcher = Dispatcher(
             self.journal,
             executor,
@@ -159,6 +161,7 @@ class Driver:
 
     def _check_finite(self, item: Epoch | Final) -> None:
         if not math.isfinite(item.objective):
+            self.journal.flush(force=True)
             raise NonFinite(
                 f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
                 f"state is kept; try {smaller_steps(self.problem.settings)}"
@@ -311,7 +314,7 @@ class Driver:
         if best:
             journal.keep("best", epoch.number)
         keep(stop)
-        journal.flush(force=True)
+        journal.flush(force=not self.setup.put_off)
         self._emit(
             events.EpochDone(
                 number=epoch.number,

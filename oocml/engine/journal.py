@@ -1,4 +1,8 @@
-"""Committing: one ledger record at a time, old stamps removed only after the ledger that supersedes them."""
+"""Committing: one ledger record at a time, old stamps removed only after the ledger that supersedes them.
+
+Where one process holds all state, its blocks may wait with the ledger that names them, for `PUT_OFF_S`: a block that is
+changed again meanwhile is never written. A kill takes the run back to the ledger on disk, whose blocks all are.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,15 @@ from oocml.errors import NonFinite
 from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.layout import Layout, block_shape, stored_array
 from oocml.schedule.tasks import Task, blocks_of
+from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
 from oocml.store.ledger import Ledger, write_ledger
 from oocml.store.run import RunStore
 
 BATCHED_LEDGER_BYTES = 2**20
 BATCH_S = 0.25
+PUT_OFF_S = 1.0
+"""Of blocks: the most that a kill may cost."""
 
 
 class Journal:
@@ -36,8 +43,13 @@ class Journal:
         problem: Problem,
         *,
         durable: bool,
+        held: PinnedCache | None = None,
     ) -> None:
+        """``held`` has the blocks that tasks put off writing, if they do."""
         self.run, self.specs, self.layout, self.problem = run, specs, layout, problem
+        self.held = held
+        self._put_off: dict[tuple[str, int], int] = {}
+        """Stamps of blocks that are current but not on disk."""
         self.durable = durable
         self.ledger: Ledger = run.read_ledger()
         self.chunks = LocalChunks(run.path, durable=durable)
@@ -124,6 +136,10 @@ class Journal:
         for name, (indices, crcs) in result.written.items():
             for index, crc in zip(indices, crcs, strict=True):
                 self._advance(name, index, message.out_stamp, crc)
+        for name, indices in result.put_off.items():
+            for index in indices:
+                self._advance(name, index, message.out_stamp, 0)
+                self._put_off[name, index] = message.out_stamp
         self._drop_consumed(message)
         self.ledger.done[key] = result.parts
         usage = result.usage
@@ -222,10 +238,11 @@ class Journal:
     def flush(self, *, force: bool = False) -> None:
         """Write the ledger (a large one not at every commit), then remove the stamps it supersedes."""
         now = time.monotonic()
-        if not force and self._ledger_bytes > BATCHED_LEDGER_BYTES and now - self._last_write < BATCH_S:
+        if not force and now - self._last_write < self._least_interval_s:
             self._unwritten = True
             return
         self._unwritten = False
+        self._write_put_off()
         self._ledger_bytes = self.run.write_ledger(self.ledger, durable=self.durable)
         self._last_write = now
         kept = set().union(*self._kept.values())
@@ -235,13 +252,38 @@ class Journal:
         self._superseded = [block for block in self._superseded if block in self._being_read]
 
     @property
+    def _least_interval_s(self) -> float:
+        """Between two writes of the ledger that nobody forces."""
+        of_blocks = 0.0 if self.held is None else PUT_OFF_S
+        of_ledger = BATCH_S if self._ledger_bytes > BATCHED_LEDGER_BYTES else 0.0
+        return max(of_blocks, of_ledger)
+
+    def _write_put_off(self) -> None:
+        """Bring the blocks that the ledger is about to name to the disk."""
+        for (name, index), stamp in self._put_off.items():
+            assert self.held is not None
+            block = self.held.get((name, index), stamp)
+            if block is None:
+                raise AssertionError(
+                    f"block {index} of {name!r} (stamp {stamp}) was neither written nor kept"
+                )
+            crc, n_written = self.arrays[name].write(self.chunks, index, stamp, block)
+            self.ledger.crcs[name][index] = crc
+            self.add(write_bytes=n_written)
+        self._put_off.clear()
+
+    @property
     def write_due_s(self) -> float | None:
         """Seconds after which a commit that is not on disk yet should be, if nothing else is committed; or None."""
-        return max(0.0, self._last_write + BATCH_S - time.monotonic()) if self._unwritten else None
+        due = self._last_write + self._least_interval_s
+        return max(0.0, due - time.monotonic()) if self._unwritten else None
 
     def _advance(self, name: str, index: int, stamp: int, crc: int) -> None:
         old = int(self.ledger.stamps[name][index])
-        if old:
+        if self._put_off.pop((name, index), None) is not None:
+            shape = block_shape(self.specs[name], self.layout, self.problem, index)
+            self.add(spared_write_bytes=self.arrays[name].stored_bytes(shape))
+        elif old:
             self._superseded.append((name, index, old))
         self.ledger.stamps[name][index] = stamp
         self.ledger.crcs[name][index] = crc

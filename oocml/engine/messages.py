@@ -35,6 +35,8 @@ class WorkerSetup(NamedTuple):
     home: str
     """"col" or "row": tasks go to the worker that last had their column block, or their row block."""
     pool_bytes: int
+    put_off: bool
+    """Whether blocks that stay in memory are left for the journal to write: driver and worker are one process."""
     durable: bool
 
 
@@ -83,6 +85,8 @@ class TaskResult:
 
     written: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
     """Per state array: block indices and their checksums, at the message's ``out_stamp``."""
+    put_off: dict[str, list[int]] = field(default_factory=dict)
+    """Per state array: blocks that are in memory alone as yet."""
     parts: dict[str, Any] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     worker: str = "worker"

@@ -79,6 +79,11 @@ class Plan:
     """Free where the plan was made, if someone looked."""
 
     @property
+    def all_in_one_process(self) -> bool:
+        """Whether one process holds all state: then what is written soon again need not be written now."""
+        return self.workers == 0 and self.block_cache_bytes >= self.model_bytes
+
+    @property
     def advice(self) -> str | None:
         """What to do where the disk has no room."""
         if self.disk_free_bytes is None or self.disk_bytes <= self.disk_free_bytes:

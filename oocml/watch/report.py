@@ -161,12 +161,14 @@ def _predictions(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("written", "planned_write_bytes", "write_bytes", 1.1),
     ):
         p, m = summary.get(planned), summary.get(measured)
-        ratio = m / p if p and m is not None else None
+        spared = summary.get("spared_write_bytes", 0) if name == "written" else 0
+        ratio = (m + spared) / p if p and m is not None else None
         table.append(
             {
                 "name": name,
                 "planned": "" if p is None else format_size(p),
-                "measured": "" if m is None else format_size(m),
+                "measured": ("" if m is None else format_size(m))
+                + (f", {format_size(spared)} superseded before they were due" if spared else ""),
                 "ratio": "" if ratio is None else f"{ratio:.3f}",
                 "over": ratio is not None and ratio > limit,
             }

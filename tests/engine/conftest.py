@@ -41,6 +41,12 @@ def new_run(tmp_path: Path, _begun: Callable[..., ToyRun]) -> Callable[..., ToyR
 
 
 @pytest.fixture(autouse=True)
+def _blocks_are_not_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit is on disk before the next task, as on workers, so that there are many moments for faults."""
+    monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
 def _long_is_not_stuck(request: pytest.FixtureRequest) -> None:
     """Long tests have their own timeout; pytest need not print every stack after two minutes."""
     if request.node.get_closest_marker("long"):

@@ -225,7 +225,7 @@ def test_a_task_that_kills_three_workers_ends_the_run_in_one_line(new_run):
 
 
 def test_events_tell_the_story_in_order(new_run):
-    toy, seen = new_run(epochs=2), []
+    toy, seen = new_run(epochs=2, caches=False), []
     drive(
         toy, Unlucky(1, False), monitors=[seen.append], validation=Validation(scores(2, 1), "m", False, None)
     )
