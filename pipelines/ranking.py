@@ -39,7 +39,7 @@ SECTIONS: dict[str, Callable[[Chosen], Section]] = {
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="Data sets (default: the sections' own).")
 @click.option("--full", is_flag=True, help="Finer grids, and more methods.")
 @click.option(
-    "--repeats", type=click.IntRange(min=1), default=3, help="Timings, where there are any (default: 3)."
+    "--repeats", type=click.IntRange(min=1), default=3, help="Draws of noise on small sets (default: 3)."
 )
 @click.option(
     "--data-dir",

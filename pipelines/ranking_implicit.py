@@ -2,14 +2,18 @@
 
 ``implicit`` trains every method for several numbers of epochs, each from the start, and compares them at the time that
 RoBiRank's default number takes; precision against time is drawn. ``noise`` gives users a fifth as many random items
-again to train on, and tells what each loss makes of it.
+again to train on, and tells what each loss makes of it; small sets get several draws.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
+from oocml import api
 from oocml.models.robirank_implicit import RobirankImplicit
 
 from .bench_options import one_thread
@@ -42,6 +46,8 @@ CRITERION = "ndcg_at_10"
 GOALS = {("gowalla", CRITERION): 0.115, ("gowalla", "recall_at_20"): 0.160, ("lastfm_2k", CRITERION): 0.22}
 LEAST_OF_BLOCKS, APART = 0.98, 0.02
 """What items in 16 blocks must reach of one block, and how far schedules may be apart."""
+SMALL = 500_000
+"""Interactions up to which noise is drawn several times."""
 NOISE_GOALS = {DEFAULT: (0.04, False), "BPR": (0.07, True)}
 """How much of NDCG@10 random items may, or must at least, cost."""
 
@@ -50,9 +56,12 @@ def implicit(options: Chosen) -> Section:
     """The section: a line for every set and method, at equal time."""
     section = Section("implicit", "items for users: the longest training in the time of RoBiRank's default")
     lengths = MORE_EPOCHS if options.full else EPOCHS
-    experiment = Experiment("robirank-implicit", options.out, lengths, SCORES, options={"seed": options.seed})
+    once = Experiment(
+        "robirank-implicit", options.out, (RobirankImplicit.epochs,), SCORES, options={"seed": options.seed}
+    )
     sets = list(find_sets(options.sets or SETS, options.data, options.data_dir, options.seed))
-    rows = compare(sets, methods(options.full), experiment)
+    rows = compare(sets, losses(options.full), replace(once, epochs=lengths))
+    rows += compare(sets, cuts(), once)
     if is_installed():
         with one_thread():
             for splits in sets:
@@ -73,31 +82,35 @@ def implicit(options: Chosen) -> Section:
     return section
 
 
-def methods(full: bool) -> list[Method]:
-    """All losses in one process; RoBiRank with items in 16 blocks, and with workers."""
-    losses = {**LOSSES, **MORE_LOSSES} if full else LOSSES
-    found = [Method(name, settings=settings) for name, settings in losses.items()]
-    found.append(Method(f"{DEFAULT}, one block", row_blocks=1, col_blocks=1))
+def losses(full: bool) -> list[Method]:
+    """All in one process."""
+    found = {**LOSSES, **MORE_LOSSES} if full else LOSSES
+    return [Method(name, settings=settings) for name, settings in found.items()]
+
+
+def cuts() -> list[Method]:
+    """RoBiRank with items in one block and in many, and with workers."""
+    found = [Method(f"{DEFAULT}, one block", row_blocks=1, col_blocks=1)]
     found.append(Method(f"{DEFAULT}, {CUT} blocks", row_blocks=1, col_blocks=CUT))
     for schedule, workers in (("sync", 1), ("sync", 2), ("async", 2)):
-        blocks = {"row_blocks": BLOCKS, "col_blocks": CUT}
+        blocks: Row = {"row_blocks": BLOCKS, "col_blocks": CUT}
         found.append(Method(f"{DEFAULT}, {schedule}, workers: {workers}", schedule, workers, **blocks))
     return found
 
 
 def longest_within(rows: Sequence[Row]) -> list[Row]:
-    """Of every method the longest training that took no longer than the default one; the shortest if all did.
+    """Of every loss the longest training that took no longer than the default one; the shortest if all did.
 
-    Blocks and workers are shown for as many epochs as the default, whatever they took.
+    Blocks and workers are shown as they are, whatever they took.
     """
-    n_epochs = RobirankImplicit.epochs
+    n_epochs, cut = RobirankImplicit.epochs, {method.name for method in cuts()}
     budget = next(
         (r["seconds"] for r in rows if r["method"] == DEFAULT and r["epochs"] == n_epochs), float("inf")
     )
     chosen: dict[str, Row] = {}
     for row in rows:
         name = row["method"]
-        if (name.startswith(DEFAULT) and name not in MORE_LOSSES and name not in LOSSES) or name == DEFAULT:
+        if name in cut or name == DEFAULT:
             fits = row["epochs"] == n_epochs
         else:
             fits = row.get("seconds", 0.0) <= budget
@@ -133,25 +146,32 @@ def judge(name: str, rows: Sequence[Row], section: Section) -> None:
 
 def noise(options: Chosen) -> Section:
     """The section: what random items among the training's cost each loss."""
-    section = Section("noise", "a fifth as many random items again: cost in NDCG@10")
+    section = Section("noise", "a fifth as many random items again: cost in NDCG@10, items in one block")
     experiment = Experiment(
         "robirank-implicit", options.out, (RobirankImplicit.epochs,), SCORES, options={"seed": options.seed}
     )
-    losses = [Method(name, settings=settings) for name, settings in LOSSES.items()]
+    whole: Row = {"row_blocks": 1, "col_blocks": 1}
+    tried = [Method(name, settings=settings, **whole) for name, settings in LOSSES.items()]
     for clean in find_sets(options.sets or SETS, options.data, options.data_dir, options.seed):
-        worse = noisy(clean, options.data, options.seed)
-        rows = compare([clean, worse], losses, experiment)
-        by = {(row["dataset"], row["method"]): row[CRITERION] for row in rows if CRITERION in row}
+        n_draws = options.repeats if api.open_dataset(clean.train).nnz < SMALL else 1
+        worse = [noisy(clean, options.data, options.seed + draw) for draw in range(n_draws)]
+        found = defaultdict(list)
+        for row in compare([clean, *worse], tried, experiment):
+            found[row["method"], row["dataset"] == clean.name].append(row.get(CRITERION, float("nan")))
         for name in LOSSES:
-            pair = by.get((clean.name, name)), by.get((worse.name, name))
-            if None in pair:
-                continue
-            cost = 1 - pair[1] / pair[0]
+            before, after = fmean(found[name, True]), fmean(found[name, False])
             section.rows.append(
-                {"dataset": clean.name, "method": name, "clean": pair[0], "noisy": pair[1], "cost": cost}
+                {
+                    "dataset": clean.name,
+                    "method": name,
+                    "draws": n_draws,
+                    "clean": before,
+                    "noisy": after,
+                    "cost": 1 - after / before,
+                }
             )
             if name in NOISE_GOALS:
                 goal, at_least = NOISE_GOALS[name]
                 what = f"{clean.name}: cost of noise with {name}"
-                section.findings.append(Finding(what, cost, goal, at_least=at_least))
+                section.findings.append(Finding(what, 1 - after / before, goal, at_least=at_least))
     return section

@@ -21,7 +21,7 @@ def small(monkeypatch):
 
 
 def chosen(folder, **given):
-    return Chosen(out=folder, full=False, repeats=1, data_dir=None, memcap=None, sets=("planted",), **given)
+    return Chosen(out=folder, full=False, repeats=2, data_dir=None, memcap=None, sets=("planted",), **given)
 
 
 def test_planted_users_take_as_many_items_as_they_should(small, tmp_path):
@@ -91,7 +91,8 @@ def test_sections_have_a_line_for_every_method(small, tmp_path, monkeypatch):
         Method(f"{DEFAULT}, one block", row_blocks=1, col_blocks=1),
         Method(f"{DEFAULT}, 16 blocks", col_blocks=16),
     ]
-    monkeypatch.setattr(ranking_implicit, "methods", lambda full: alone + cut)
+    monkeypatch.setattr(ranking_implicit, "losses", lambda full: alone)
+    monkeypatch.setattr(ranking_implicit, "cuts", lambda: cut)
     monkeypatch.setattr(ranking_implicit, "LOSSES", {DEFAULT: {}, "BPR": {"loss": "bpr"}})
     section = implicit(chosen(tmp_path))
     named = [method.name for method in alone + cut] + ([ALS] if is_installed() else [])
@@ -100,7 +101,7 @@ def test_sections_have_a_line_for_every_method(small, tmp_path, monkeypatch):
     assert any("16 blocks" in finding.what for finding in section.findings)
     assert (tmp_path / "implicit.png").read_bytes().startswith(b"\x89PNG")
     section = noise(chosen(tmp_path))
-    assert [row["method"] for row in section.rows] == [DEFAULT, "BPR"]
+    assert [(row["method"], row["draws"]) for row in section.rows] == [(DEFAULT, 2), ("BPR", 2)]
     assert all(row["cost"] == pytest.approx(1 - row["noisy"] / row["clean"]) for row in section.rows)
 
 
