@@ -196,7 +196,7 @@ def _parse(text: bytes, header: MtxHeader, bad: BadLines, first_line: int) -> tu
     field = "pattern" if header.pattern else "real"
     size = f"%%MatrixMarket matrix coordinate {field} general\n{header.n_rows} {header.n_cols} {n_given}\n"
     try:
-        M = scipy.io.mmread(io.BytesIO(size.encode() + text))
+        M = scipy.io.mmread(io.BytesIO(size.encode() + text), spmatrix=False)
     except (ValueError, OverflowError):
         return _parse_lines(text, header, bad, first_line)
     with np.errstate(over="ignore"):

@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
@@ -111,10 +113,17 @@ def test_the_page_draws_what_the_json_says(client, link, recorded):
         monitor(event)
     monitor.close()
     wait_for(link, state="done")
-    session = pull_session(url=link)
-    sources = [model for model in session.document.models if isinstance(model, ColumnDataSource)]
-    session.close()
-    columns = {name: source.data[name] for source in sources for name in source.data}
+
+    def pull() -> dict[str, Any]:
+        session = pull_session(url=link)
+        sources = [model for model in session.document.models if isinstance(model, ColumnDataSource)]
+        session.close()
+        return {name: source.data[name] for source in sources for name in source.data}
+
+    with ThreadPoolExecutor(
+        1
+    ) as aside:  # Bokeh's client wants a loop of its own; the main thread's is deprecated
+        columns = aside.submit(pull).result()
     assert list(columns["objective"]) == [1.25, 0.75, 0.5]
     assert columns["image"][0].shape == (3, 4)
     assert list(columns["budget"]) == [200]  # MiB
