@@ -179,7 +179,9 @@ class InMemory:
             pass_ = replace(item.pass_, params={**item.pass_.params, **params})
             results.append(self.run_pass(pass_, number))
             self.epochs.append(item.ends(number, results[-1]))
-            if self.epochs[-1].number == self.stop_at:
+            stop = self.epochs[-1].number == self.stop_at
+            results[-1] = {**results[-1], "stopped": float(stop)}
+            if stop:
                 break
         return results
 

@@ -210,7 +210,7 @@ class Journal:
 
     def end_repeated_pass(self, mark: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Make the parts of all epochs of a repeated pass the program's next result."""
-        parts = [entry["parts"] for entry in self.ledger.epoch_parts]
+        parts = [{**entry["parts"], "stopped": float(entry["stop"])} for entry in self.ledger.epoch_parts]
         self.ledger.results.append({**mark, "parts": parts} | self._taken_order())
         self.ledger.epoch_parts, self.ledger.done, self.ledger.predicted_epochs = [], {}, 0
         self.flush()

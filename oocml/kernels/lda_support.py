@@ -138,6 +138,29 @@ def lda_truncate(tile, z, index, value, gamma, topic_word):
 
 
 @jit
+def lda_outside(tile, z, size, every):
+    """What supports of ``size`` topics would leave out, by every so manieth document.
+
+    Returns
+    -------
+    Sum over tokens of the mass outside of the largest responsibilities, and the number of these tokens.
+    """
+    n_topics = z.shape[1]
+    chosen = np.zeros(size, np.int64)
+    e, _, _ = buffers(n_topics)
+    bits, outside, tokens = e.view(np.int32), 0.0, 0.0
+    for i in range(0, len(tile.indptr) - 1, every):
+        for t in range(tile.indptr[i], tile.indptr[i + 1]):
+            everything = unpack(e, z, t)
+            _choose(bits, n_topics, chosen)
+            for s in range(size):
+                everything -= e[chosen[s]]
+            outside += tile.data[t] * everything
+            tokens += tile.data[t]
+    return outside, tokens
+
+
+@jit
 def lda_recount_support(tile, index, value, gamma, topic_word):
     """Add what is kept, times tokens, to gamma and lambda; returns minus the sum over tokens of z log z."""
     e, _, _ = buffers(index.shape[1])

@@ -10,6 +10,8 @@ from oocml.models.protocol import Pass, Problem, Scratch, derive_seed
 START_SEED = 1
 COUNTS = ("counts", "counts_next")
 """The two take turns: one has the iteration before."""
+LOOKED_AT = 8
+"""One document of so many tells whether supports have nearly all mass."""
 
 
 def start(problem: Problem) -> Pass:
@@ -38,6 +40,13 @@ def visit(problem: Problem, kind: str, support: bool) -> Pass:
         params={"kind": kind},
         at_once=int(problem.settings["sub_epoch_width"]),
     )
+
+
+def outside(problem: Problem, n_row_blocks: int) -> Pass:
+    """How much of an eighth of the documents' tokens, at random, would be outside of supports."""
+    n_blocks = min(LOOKED_AT, n_row_blocks)
+    params = {"size": support_size(problem.settings), "every": -(-LOOKED_AT // n_blocks)}
+    return Pass("outside", "tiles", "outside", reads=("z",), data=True, params=params, share=(0, n_blocks))
 
 
 def truncate() -> Pass:
@@ -154,7 +163,12 @@ def others(problem: Problem) -> tuple[Pass, ...]:
     if stores_z(settings):
         found += [lengths(0.0, "gamma"), documents(0.0), recount(support=False)]
     if support_size(settings):
-        found += [truncate(), visit(problem, "esvi", support=True), recount(support=True)]
+        found += [
+            outside(problem, 1),
+            truncate(),
+            visit(problem, "esvi", support=True),
+            recount(support=True),
+        ]
     if settings["learn_priors"]:
         found += [*learning(0.0, 0.0), *shifts(0.0, 0.0)]
     if in_batches(settings):

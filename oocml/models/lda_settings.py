@@ -13,7 +13,11 @@ MOST_EPOCHS = 2**31
 CVB0_SHARE = 0.75
 """Of the epochs; topics take about ten to come apart."""
 DENSE_EPOCHS = 20
-"""After so many, few topics of an entry have nearly all of it."""
+"""Before so many, and before half of them all, no entry has its support chosen."""
+LOOK_EVERY = 5
+"""Epochs after which it is seen again whether supports have nearly all mass."""
+MOST_OUTSIDE = 0.03
+"""Share of the responsibilities that supports may leave out; of more, the bound never recovers (`docs/lda.md`)."""
 EIGHT = 8
 """Supports are multiples of this, which is what their kernels take at a time."""
 
@@ -125,8 +129,12 @@ def support_size(settings: Settings) -> int:
     return size if size < n_topics else 0
 
 
-def dense_epochs(settings: Settings, total: int) -> int:
-    """How many epochs of a training of ``total`` keep all topics."""
+def dense_epochs(settings: Settings, total: int) -> tuple[int, int]:
+    """How many epochs of a training of ``total`` keep all topics, at least and at most.
+
+    In between, supports are chosen as soon as little of the responsibilities is outside of them.
+    """
     if settings["dense_epochs"] is not None:
-        return int(settings["dense_epochs"])
-    return min(DENSE_EPOCHS, max(1, int(CVB0_SHARE * total)))
+        return int(settings["dense_epochs"]), int(settings["dense_epochs"])
+    most = max(1, int(CVB0_SHARE * total))
+    return min(max(DENSE_EPOCHS, total // 2), most), most

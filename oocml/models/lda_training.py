@@ -11,7 +11,15 @@ from scipy.special import digamma
 
 from oocml.errors import InputError
 from oocml.models import lda_bound, lda_passes
-from oocml.models.lda_settings import dense_epochs, inner_iterations, kind_of, stores_z, support_size
+from oocml.models.lda_settings import (
+    LOOK_EVERY,
+    MOST_OUTSIDE,
+    dense_epochs,
+    inner_iterations,
+    kind_of,
+    stores_z,
+    support_size,
+)
 from oocml.models.protocol import Epoch, Epochs, Final, Parts, Problem, Program
 
 LEARN_FROM, LEARN_EVERY, LEARN_STEPS = 10, 5, 3
@@ -75,8 +83,8 @@ class Training:
         kind = kind_of(self.settings, number + 1, total)
         stored = kind in ("esvi", "cvb0") and stores_z(self.settings)
         dense = dense_epochs(self.settings, total)
-        if stored and support_size(self.settings) and not self.support and number >= dense:
-            yield from self.truncate()
+        if stored and self.may_truncate(number, dense):
+            yield from self.truncate_if_settled(number >= dense[1])
         last = number + 1
         while last < total and not self.ends_stretch(last, dense, stored):
             if kind_of(self.settings, last + 1, total) != kind:
@@ -99,18 +107,24 @@ class Training:
         due = number >= LEARN_FROM and (number - LEARN_FROM) % LEARN_EVERY == 0
         return bool(self.settings["learn_priors"]) and due
 
-    def ends_stretch(self, number: int, dense: int, stored: bool) -> bool:
-        truncated_next = stored and not self.support and number >= dense and support_size(self.settings) > 0
-        return truncated_next or self.is_exact(number) or self.learns(number)
+    def may_truncate(self, number: int, dense: tuple[int, int]) -> bool:
+        """Whether supports may be chosen after this epoch."""
+        least, most = dense
+        due = number >= most or (number >= least and (number - least) % LOOK_EVERY == 0)
+        return due and not self.support and support_size(self.settings) > 0
 
-    def epoch(self, number: int, parts: Parts) -> Epoch:
-        return Epoch(number, (self.log_lengths - float(parts["log_sum"])) / self.tokens)
+    def ends_stretch(self, number: int, dense: tuple[int, int], stored: bool) -> bool:
+        return (stored and self.may_truncate(number, dense)) or self.is_exact(number) or self.learns(number)
 
-    def end_exactly(self, number: int, parts: Parts) -> Steps:
+    def epoch(self, kind: str, number: int, parts: Parts) -> Epoch:
+        """A record with the running objective, whose negative goes by the kind of epoch: each has its own scale."""
+        objective = (self.log_lengths - float(parts["log_sum"])) / self.tokens
+        return Epoch(number, objective, extra={kind: -objective})
+
+    def end_exactly(self, kind: str, number: int, parts: Parts) -> Steps:
         """The record of an epoch with the exact bound; whether to stop."""
         bound = yield from self.measure()
-        running = self.epoch(number, parts).objective
-        extra = {**self.extra(bound), "running": running}
+        extra = {**self.extra(bound), **self.epoch(kind, number, parts).extra}
         return (yield Epoch(number, -bound / self.tokens, exact=True, extra=extra)).stop
 
     def stored(self, kind: str, number: int, last: int, exact: bool) -> Steps:
@@ -118,17 +132,22 @@ class Training:
         pass_ = lda_passes.visit(self.problem, kind, self.support)
         n = last - number - exact
         if n:
-            done = yield Epochs(pass_, ({},) * n, lambda m, parts: self.epoch(number + 1 + m, parts))
-            if len(done) < n:
-                self.reached = number + len(done)
+            done = yield Epochs(pass_, ({},) * n, lambda m, parts: self.epoch(kind, number + 1 + m, parts))
+            self.reached = number + len(done)
+            if done[-1]["stopped"]:
                 return True
         if exact:
             self.reached = last
             parts = yield pass_
-            return (yield from self.end_exactly(last, parts))
+            return (yield from self.end_exactly(kind, last, parts))
         return False
 
-    def truncate(self) -> Steps:
+    def truncate_if_settled(self, now: bool) -> Steps:
+        """Choose supports if they have nearly all mass already, or if it is time."""
+        if not now:
+            found = yield lda_passes.outside(self.problem, self.n_row_blocks)
+            if found["outside"] > MOST_OUTSIDE * found["tokens"]:
+                return
         yield lda_passes.truncate()
         self.support = True
         if not (yield from self.shift_to_learnt()):
@@ -191,9 +210,9 @@ class Training:
             if not self.log_lengths:
                 yield from self.measure_lengths(self.counts)
             if exact and at == last:
-                stop = yield from self.end_exactly(at, parts)
+                stop = yield from self.end_exactly(kind, at, parts)
             else:
-                stop = (yield self.epoch(at, parts)).stop
+                stop = (yield self.epoch(kind, at, parts)).stop
             if stop:
                 self.reached = at
                 return True

@@ -12,7 +12,7 @@ from oocml.kernels.digamma import sum_digamma
 from oocml.kernels.lda import lda_recount, lda_start, lda_visit
 from oocml.kernels.lda_batch import Sums, Weights, lda_batch, lda_batch_cvb0, lda_draw_words
 from oocml.kernels.lda_fold_in import lda_fold_in
-from oocml.kernels.lda_support import lda_recount_support, lda_truncate, lda_visit_support
+from oocml.kernels.lda_support import lda_outside, lda_recount_support, lda_truncate, lda_visit_support
 from oocml.kernels.topk import merge_topk
 from oocml.models.lda_bound import in_use, slices
 from oocml.models.lda_settings import stores_z
@@ -83,6 +83,12 @@ def visit(v: Visit) -> Parts:
         index, value = v.cell["z_index"], kept(v.cell["z_value"])
         log_sum = lda_visit_support(v.data.X, index, value, *blocks, exact)
     return {"log_sum": log_sum, "totals": totals - before}
+
+
+def outside(v: Visit) -> Parts:
+    size, every = int(v.params["size"]), int(v.params["every"])
+    left_out, tokens = lda_outside(v.data.X, kept(v.cell["z"]), size, every)
+    return {"outside": left_out, "tokens": tokens}
 
 
 def truncate(v: Visit) -> Parts:
@@ -193,6 +199,7 @@ VISITS: tuple[Callable[[Visit], Parts | None], ...] = (
     start,
     count,
     visit,
+    outside,
     truncate,
     recount,
     batch,

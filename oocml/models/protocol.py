@@ -161,7 +161,8 @@ class Epochs:
     Without barriers a column block that ends an epoch (`Kernel.end_sweep`) may have begun the next one on some rows.
 
     The program receives a list with the reduced parts of every epoch that was run (fewer than asked for if early
-    stopping ended the training). The driver makes the `Epoch`s itself, with ``ends``.
+    stopping ended the training before the last one); ``stopped`` among them is 1 where it ended with that epoch, else
+    0. The driver makes the `Epoch`s itself, with ``ends``.
     """
 
     pass_: Pass

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import digamma
 
 from oocml.kernels.lda import lda_recount, lda_start, lda_visit
-from oocml.kernels.lda_support import lda_recount_support, lda_truncate, lda_visit_support
+from oocml.kernels.lda_support import lda_outside, lda_recount_support, lda_truncate, lda_visit_support
 from oocml.types import Csr
 from tests.kernels.counted import counts, rows_of
 
@@ -151,6 +151,18 @@ def test_supports_are_the_largest_responsibilities_with_all_mass():
     np.put_along_axis(dense, largest, value, axis=1)
     np.testing.assert_allclose(gamma, sums(tile, dense, gamma.shape, ALPHA, rows_of(tile)), rtol=1e-5)
     np.testing.assert_allclose(topic_word, sums(tile, dense, topic_word.shape, ETA, tile.indices), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_what_supports_would_leave_out_is_what_they_do(dtype):
+    tile = counts()
+    z, *_, outside = truncated(tile, 21, 8, dtype)
+    assert lda_outside(tile, z, 8, 1) == pytest.approx((outside, tile.data.sum()), rel=1e-4)
+    some = np.isin(rows_of(tile), np.arange(0, len(tile.indptr) - 1, 3))
+    left_out = 1 - np.sort(floats(z), axis=1)[:, -8:].sum(axis=1)
+    assert lda_outside(tile, z, 8, 3) == pytest.approx(
+        (tile.data[some] @ left_out[some], tile.data[some].sum()), rel=1e-3
+    )
 
 
 def test_equal_responsibilities_are_chosen_from_the_first_on():

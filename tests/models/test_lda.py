@@ -4,6 +4,7 @@ import pytest
 from oocml.errors import InputError, UsageError
 from oocml.models.lda import LDA
 from oocml.models.lda_settings import dense_epochs, kind_of, support_size
+from oocml.models.protocol import Epoch, Epochs, Pass, Verdict
 from oocml.types import Csr
 from tests.kernels.counted import rows_of
 from tests.models.tiled import begin
@@ -174,6 +175,59 @@ def test_segments_go_on_where_the_last_one_ended():
     assert run.finals[1].objective < run.finals[0].objective + 1e-4
 
 
+@pytest.mark.parametrize("stop_at", range(1, 9))
+def test_a_training_can_be_stopped_after_any_epoch(stop_at):
+    run = training(planted(), n_topics=20, top_k=8, dense_epochs=3, exact_every=5)
+    run.stop_at = stop_at
+    run.run(8)
+    assert [epoch.number for epoch in run.epochs] == list(range(1, stop_at + 1))
+    assert len(run.finals) == 1
+
+
+class Found(dict):
+    """Parts of any pass."""
+
+    def __missing__(self, name):
+        return {"sums": np.ones(40), "bad": 0, "stopped": 0}.get(name, 1.0)
+
+
+def dense_before_supports(outside: list[float], total: int) -> int:
+    """Dense epochs of a training whose looks at its responsibilities find these shares outside of supports."""
+    settings = LDA().defaults() | {"n_topics": 40, "top_k": 8}
+    program = LDA().program(training(planted()).problem._replace(settings=settings), (total,))
+    item, done, shares = next(program), 0, iter(outside)
+    while not (isinstance(item, Pass) and item.name == "truncate"):
+        done += len(item.params) if isinstance(item, Epochs) else isinstance(item, Epoch)
+        if isinstance(item, Epochs):
+            item = program.send([Found()] * len(item.params))
+        elif isinstance(item, Epoch):
+            item = program.send(Verdict(False))
+        else:
+            item = program.send(Found(outside=next(shares) if item.name == "outside" else 1.0))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("total", "outside", "dense"),
+    [
+        (40, [0.02], 20),
+        (40, [0.04, 0.031], 30),
+        (40, [0.04, 0.029], 25),
+        (100, [0.1, 0.1, 0.029], 60),
+        (100, [0.1] * 5, 75),
+        (12, [], 9),
+    ],
+)
+def test_supports_wait_until_little_is_outside_of_them(total, outside, dense):
+    assert dense_before_supports(outside, total) == dense
+
+
+def test_epochs_say_what_they_measure():
+    run = training(planted(), exact_every=4, cvb0_epochs=3).run(4)
+    assert [set(epoch.extra) for epoch in run.epochs] == [{"cvb0"}] * 3 + [{"esvi", "elbo"}]
+    assert run.epochs[0].extra["cvb0"] == -run.epochs[0].objective
+
+
 def test_kinds_of_epochs():
     settings = LDA().defaults()
     kinds = [kind_of(settings, number, 8) for number in range(1, 9)]
@@ -183,7 +237,9 @@ def test_kinds_of_epochs():
     assert kind_of(settings | {"inference": "vi"}, 1, 8) == "vi"
     assert kind_of(settings | {"inference": "vi", "start": "cvb0"}, 1, 8) == "cvb0"
     assert kind_of(settings | {"inference": "cvb0"}, 8, 8) == "cvb0"
-    assert [dense_epochs(settings, total) for total in (1, 10, 40)] == [1, 7, 20]
+    found = [dense_epochs(settings, total) for total in (1, 10, 20, 40, 100)]
+    assert found == [(1, 1), (7, 7), (15, 15), (20, 30), (50, 75)]
+    assert dense_epochs(settings | {"dense_epochs": 3}, 40) == (3, 3)
 
 
 @pytest.mark.parametrize(
