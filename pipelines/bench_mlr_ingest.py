@@ -18,9 +18,10 @@ import numpy as np
 
 from oocml import api
 from oocml.data.libsvm import LibsvmReader
+from oocml.data.planted_classes import PlantedClasses
 from oocml.data.readers import BadLines
 from oocml.data.specs import load_spec
-from oocml.data.synth import PlantedClasses, make_shape
+from oocml.data.synth import make_shape
 
 from .bench_mlr_kernel import cpu_seconds
 from .bench_options import Options, interleaved, median, n_cpus, one_thread, say

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oocml.data.planted_classes import PlantedClasses
 from oocml.data.specs import load_spec
-from oocml.data.synth import PlantedClasses, make_shape
+from oocml.data.synth import make_shape
 from oocml.kernels.jit import jit
 from oocml.models.mlr import MLR
 from oocml.models.protocol import Pass, Problem, Visit

@@ -17,7 +17,7 @@ from oocml.data.array_labels import one_each
 from oocml.data.array_rows import (
     BATCH_ENTRIES,
     ArrayFacts,
-    array_schema,
+    ArrayReader,
     check_dtype,
     check_matrix,
     dense_batch,
@@ -25,15 +25,15 @@ from oocml.data.array_rows import (
 from oocml.data.arrays import row_parts
 from oocml.data.classes import ClassNumbers
 from oocml.data.entry_spill import EntrySpill
-from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
+from oocml.data.readers import BadLines, LabelLists, Part, RowBatch
 from oocml.data.sparse_source import Compressed, csc_entries, csr_rows, spilled_entries
 from oocml.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from oocml.data.dataset import Dataset
+    pass
 
 
-class AnndataReader:
+class AnndataReader(ArrayReader):
     """Reads ``AnnData.write_zarr`` stores.
 
     Memory holds a batch of rows and one chunk of each array; a store written as a single huge chunk is read whole.
@@ -52,7 +52,6 @@ class AnndataReader:
         self._y = y
         self._layer = layer
         self._temp = temp
-        self._facts: ArrayFacts | None = None
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         parts: list[Part] = []
@@ -103,14 +102,6 @@ class AnndataReader:
             layers = sorted(root["layers"]) if "layers" in root else []
             raise InputError(f"{path} has no {name}; its layers are {', '.join(layers) or 'none'}")
         return root[name]
-
-    def facts(self) -> ArrayFacts | None:
-        return self._facts
-
-    def merge(
-        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
-    ) -> Schema:
-        return array_schema(parts, facts, totals, like)
 
 
 class ChunkedArray:

@@ -104,6 +104,20 @@ def check_matrix(shape: Sequence[int], what: str) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
+class ArrayReader:
+    """What readers of arrays share: the facts of the part that was read last, and the schema of all of them."""
+
+    _facts: ArrayFacts | None = None
+
+    def facts(self) -> ArrayFacts | None:
+        return self._facts
+
+    def merge(
+        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
+    ) -> Schema:
+        return array_schema(parts, facts, totals, like)
+
+
 def array_schema(
     parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
 ) -> Schema:

@@ -13,19 +13,19 @@ from oocml.data.array_labels import ArrayLabels, LabelSource, open_labels
 from oocml.data.array_rows import (
     BATCH_ENTRIES,
     ArrayFacts,
-    array_schema,
+    ArrayReader,
     check_dtype,
     check_matrix,
     dense_batch,
 )
 from oocml.data.entry_spill import EntrySpill
 from oocml.data.npy_stream import NpyArray, NpzFile, open_npy
-from oocml.data.readers import BadLines, Part, RowBatch, Schema, Totals
+from oocml.data.readers import BadLines, Part, RowBatch
 from oocml.data.sparse_source import Compressed, Triples, coo_entries, csc_entries, csr_rows, spilled_entries
 from oocml.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from oocml.data.dataset import Dataset
+    pass
 
 SPARSE_MEMBERS = {
     "csr": ("shape", "indptr", "indices", "data"),
@@ -34,7 +34,7 @@ SPARSE_MEMBERS = {
 }
 
 
-class NpyReader:
+class NpyReader(ArrayReader):
     """Reads a dense matrix, a range of rows at a time, in either order of storage.
 
     Parameters
@@ -46,7 +46,6 @@ class NpyReader:
 
     def __init__(self, *, y: str | None = None) -> None:
         self._y = y
-        self._facts: ArrayFacts | None = None
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         check_single(paths, self._y)
@@ -67,16 +66,8 @@ class NpyReader:
         yield from dense_rows(X, labels, part, bad)
         self._facts = facts_of(n_cols, labels)
 
-    def facts(self) -> ArrayFacts | None:
-        return self._facts
 
-    def merge(
-        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
-    ) -> Schema:
-        return array_schema(parts, facts, totals, like)
-
-
-class NpzReader:
+class NpzReader(ArrayReader):
     """Reads ``scipy.sparse.save_npz`` files (csr, csc, coo) and files with named arrays ``X`` and, if any, ``y``.
 
     Beside either, ``y`` holds labels as for `NpyReader`, ``label_names`` names for the labels 0, 1, ..., and
@@ -94,7 +85,6 @@ class NpzReader:
     def __init__(self, *, y: str | None = None, temp: str | None = None) -> None:
         self._y = y
         self._temp = temp
-        self._facts: ArrayFacts | None = None
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         check_single(paths, self._y)
@@ -137,14 +127,6 @@ class NpzReader:
         if self._y is not None:
             return open_labels(self._y, n_rows)
         return ArrayLabels(file.array("y"), n_rows) if "y" in file else None
-
-    def facts(self) -> ArrayFacts | None:
-        return self._facts
-
-    def merge(
-        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
-    ) -> Schema:
-        return array_schema(parts, facts, totals, like)
 
 
 def check_single(paths: Sequence[str], y: str | None) -> None:

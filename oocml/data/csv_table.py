@@ -12,16 +12,16 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oocml.data.array_rows import ArrayFacts, array_schema
+from oocml.data.array_rows import ArrayFacts, ArrayReader
 from oocml.data.classes import ClassNumbers
 from oocml.data.parts import Block, BytesArray, body_parts, iter_blocks, open_stream
 from oocml.data.ratings_layout import BOM, LINE_BYTES, check_sep, split_fields
-from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
+from oocml.data.readers import BadLines, LabelLists, Part, RowBatch
 from oocml.errors import InputError, UsageError
 from oocml.kernels import csv_table
 
 if TYPE_CHECKING:
-    from oocml.data.dataset import Dataset
+    pass
 
 SEPARATORS = (b"\t", b",", b";")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -60,7 +60,7 @@ class TableLayout(NamedTuple):
         return self.n_fields - (self.label >= 0)
 
 
-class CsvReader:
+class CsvReader(ArrayReader):
     """Reads dense tables of numbers, plain (in parts) or compressed.
 
     Parameters
@@ -82,7 +82,6 @@ class CsvReader:
         except ValueError:
             raise UsageError(f"header={header!r} is not a number of lines") from None
         self._y = y
-        self._facts: ArrayFacts | None = None
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         layouts = {path: self._layout(path) for path in paths}
@@ -110,14 +109,6 @@ class CsvReader:
             label_names=None,
             feature_names=names or None,
         )
-
-    def facts(self) -> ArrayFacts | None:
-        return self._facts
-
-    def merge(
-        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
-    ) -> Schema:
-        return array_schema(parts, facts, totals, like)
 
     def _layout(self, path: str) -> TableLayout:
         """Look at the first lines of a file."""

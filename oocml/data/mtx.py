@@ -18,16 +18,16 @@ import numpy.typing as npt
 import scipy.io
 
 from oocml.data.array_labels import LabelSource, open_labels
-from oocml.data.array_rows import ArrayFacts, array_schema, check_matrix
+from oocml.data.array_rows import ArrayReader, check_matrix
 from oocml.data.arrays import check_single, facts_of
 from oocml.data.entry_spill import EntrySpill
 from oocml.data.parts import compression, iter_blocks, open_stream
-from oocml.data.readers import BadLines, Part, RowBatch, Schema, Totals
+from oocml.data.readers import BadLines, Part, RowBatch
 from oocml.data.sparse_source import spilled_rows
 from oocml.errors import InputError
 
 if TYPE_CHECKING:
-    from oocml.data.dataset import Dataset
+    pass
 
 BLOCK_BYTES = 4 << 20
 MAX_COMMENT_LINES = 100_000
@@ -53,7 +53,7 @@ class Entries(NamedTuple):
     values: npt.NDArray[np.float32]
 
 
-class MtxReader:
+class MtxReader(ArrayReader):
     """Reads coordinate files (real, integer or pattern; general, symmetric or skew-symmetric), plain or compressed.
 
     Entries of one place are added up, as scipy does. Takes temporary files of 16 bytes an entry; memory stays below
@@ -75,7 +75,6 @@ class MtxReader:
         self._transposed = str(transposed).lower() in ("true", "yes", "1")
         self._y = y
         self._temp = temp
-        self._facts: ArrayFacts | None = None
 
     def parts(self, paths: Sequence[str], part_bytes: int) -> list[Part]:
         del part_bytes
@@ -109,14 +108,6 @@ class MtxReader:
 
     def _labels(self, n_rows: int) -> LabelSource | None:
         return None if self._y is None else open_labels(self._y, n_rows)
-
-    def facts(self) -> ArrayFacts | None:
-        return self._facts
-
-    def merge(
-        self, parts: Sequence[Part], facts: Sequence[ArrayFacts], totals: Totals, like: Dataset | None
-    ) -> Schema:
-        return array_schema(parts, facts, totals, like)
 
 
 def read_header(path: str) -> MtxHeader:

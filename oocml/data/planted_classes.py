@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,10 @@ from oocml.kernels.planted_rows import (
     draw_tokens,
     visit_columns,
 )
-from oocml.types import Csr, Float64Array
+from oocml.types import Csr, Float64Array, Panel
+
+if TYPE_CHECKING:
+    from oocml.data.synth import Shape
 
 SIGNAL = 0.15
 """Share of tokens that come from the class's own features."""
@@ -218,3 +221,28 @@ def _coprime(start: int, n: int) -> int:
     while gcd(found, n) != 1:
         found += 1
     return found
+
+
+class PlantedClasses:
+    """Rows for classification."""
+
+    label_kind = "number"
+
+    def __init__(self, shape: Shape, seed: int, split: str) -> None:
+        self.n_classes: int | None = shape.classes
+        self._recipe = make_recipe(
+            (shape.rows, shape.cols, shape.classes),
+            shape.nnz_per_row,
+            seed=seed,
+            split=split,
+            exponent=shape.exponent,
+            normalise=shape.normalise,
+            counts=shape.values == "counts",
+        )
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X, y = make_rows(self._recipe, lo, hi)
+        return Panel(X, y, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return np.arange(self.n_classes, dtype=np.float64)

@@ -21,14 +21,17 @@ All of these are hashed from (seed, number), so that 64 M columns need no table,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from oocml.data import planted_classes
 from oocml.data.planted_classes import Recipe
 from oocml.kernels.planted_factors import add_noise, flip_coins, rate, second_order
-from oocml.types import Csr, Float64Array
+from oocml.types import Csr, Float64Array, Panel
+
+if TYPE_CHECKING:
+    from oocml.data.synth import Shape
 
 RANK = 8
 """Factors that are planted unless another number is asked for."""
@@ -185,3 +188,47 @@ def _scale(part: Float64Array) -> float:
 def _seeds(seed: int, purpose: int) -> tuple[np.uint64, np.uint64]:
     first, second = np.random.SeedSequence([seed, purpose, 2]).generate_state(2, np.uint64)
     return first, second
+
+
+class PlantedTargets:
+    """Rows for factorization machines."""
+
+    label_kind = "number"
+
+    def __init__(self, shape: Shape, seed: int, split: str, *, binary: bool) -> None:
+        self.n_classes: int | None = 2 if binary else None
+        self._recipe = make_targets(
+            (shape.rows, shape.cols, shape.classes),
+            shape.nnz_per_row,
+            seed=seed,
+            split=split,
+            binary=binary,
+            exponent=shape.exponent,
+            normalise=shape.normalise,
+            counts=shape.values == "counts",
+        )
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X, y = make_target_rows(self._recipe, lo, hi)
+        return Panel(X, y, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return np.array([-1.0, 1.0]) if self.n_classes else None
+
+
+class PlantedRatings:
+    """Ratings of items by users."""
+
+    label_kind = "none"
+    n_classes: int | None = None
+
+    def __init__(self, shape: Shape, seed: int, split: str) -> None:
+        size = shape.rows, shape.cols, shape.classes
+        self._recipe = make_ratings(size, shape.nnz_per_row, seed=seed, split=split, exponent=shape.exponent)
+
+    def __call__(self, lo: int, hi: int) -> Panel:
+        X = make_rating_rows(self._recipe, lo, hi)
+        return Panel(X, None, np.arange(lo, hi))
+
+    def labels(self) -> Any:
+        return None

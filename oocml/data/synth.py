@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from oocml.data import planted_classes, planted_clusters, planted_factors, planted_topics
 from oocml.data.bounded_map import bounded_map
 from oocml.data.dataset_info import stored_bytes
 from oocml.data.feature_stats import COLUMNS_IN_MEMORY
+from oocml.data.planted_classes import PlantedClasses
 from oocml.data.planted_clusters import PlantedClusters
+from oocml.data.planted_factors import PlantedRatings, PlantedTargets
 from oocml.data.planted_topics import PlantedTopics
 from oocml.data.specs import Spec, load_spec
 from oocml.data.writer import DatasetWriter
@@ -129,18 +129,8 @@ def synth(
     started = time.perf_counter()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     task = spec.task if task is None else task
-    if task not in PLANTERS:
-        known = ", ".join(PLANTERS)
-        raise UsageError(
-            f"{spec.name}: no stand-in for {task} yet, only for {known}; give one of them as --task"
-        )
-    if split not in ("train", "test"):
-        raise UsageError(f"split is {split!r}; it must be train or test")
     workers = (os.cpu_count() or 1) if workers is None else workers
-    if workers < 1 or panel_bytes < 1:
-        raise UsageError(f"workers is {workers}, panel_bytes {panel_bytes}; both must be at least 1")
-    if seed < 0:
-        raise UsageError(f"seed is {seed}; it must be 0 or more")
+    _check_asked(spec, task, split, workers=workers, panel_bytes=panel_bytes, seed=seed)
     given = {"rows": rows, "cols": cols, "classes": classes, "nnz_per_row": nnz_per_row}
     shape = make_shape(spec, split, given, task)
     _check_disk(out, shape)
@@ -175,6 +165,20 @@ def synth(
         "seconds": time.perf_counter() - started,
         "whole": True,
     }
+
+
+def _check_asked(spec: Spec, task: str, split: str, *, workers: int, panel_bytes: int, seed: int) -> None:
+    if task not in PLANTERS:
+        known = ", ".join(PLANTERS)
+        raise UsageError(
+            f"{spec.name}: no stand-in for {task} yet, only for {known}; give one of them as --task"
+        )
+    if split not in ("train", "test"):
+        raise UsageError(f"split is {split!r}; it must be train or test")
+    if workers < 1 or panel_bytes < 1:
+        raise UsageError(f"workers is {workers}, panel_bytes {panel_bytes}; both must be at least 1")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it must be 0 or more")
 
 
 def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "classification") -> Shape:
@@ -226,77 +230,6 @@ def make_shape(spec: Spec, split: str, given: dict[str, Any], task: str = "class
         normalise=task not in ("topics", "clusters") and bool(spec.synth.get("normalise", True)),
         exponent=float(spec.synth.get("exponent", planted_classes.EXPONENT)),
     )
-
-
-class PlantedClasses:
-    """Rows for classification, see `planted_classes`."""
-
-    label_kind = "number"
-
-    def __init__(self, shape: Shape, seed: int, split: str) -> None:
-        self.n_classes: int | None = shape.classes
-        self._recipe = planted_classes.make_recipe(
-            (shape.rows, shape.cols, shape.classes),
-            shape.nnz_per_row,
-            seed=seed,
-            split=split,
-            exponent=shape.exponent,
-            normalise=shape.normalise,
-            counts=shape.values == "counts",
-        )
-
-    def __call__(self, lo: int, hi: int) -> Panel:
-        X, y = planted_classes.make_rows(self._recipe, lo, hi)
-        return Panel(X, y, np.arange(lo, hi))
-
-    def labels(self) -> Any:
-        return np.arange(self.n_classes, dtype=np.float64)
-
-
-class PlantedTargets:
-    """Rows for factorization machines, see `planted_factors`."""
-
-    label_kind = "number"
-
-    def __init__(self, shape: Shape, seed: int, split: str, *, binary: bool) -> None:
-        self.n_classes: int | None = 2 if binary else None
-        self._recipe = planted_factors.make_targets(
-            (shape.rows, shape.cols, shape.classes),
-            shape.nnz_per_row,
-            seed=seed,
-            split=split,
-            binary=binary,
-            exponent=shape.exponent,
-            normalise=shape.normalise,
-            counts=shape.values == "counts",
-        )
-
-    def __call__(self, lo: int, hi: int) -> Panel:
-        X, y = planted_factors.make_target_rows(self._recipe, lo, hi)
-        return Panel(X, y, np.arange(lo, hi))
-
-    def labels(self) -> Any:
-        return np.array([-1.0, 1.0]) if self.n_classes else None
-
-
-class PlantedRatings:
-    """Ratings of items by users, see `planted_factors`."""
-
-    label_kind = "none"
-    n_classes: int | None = None
-
-    def __init__(self, shape: Shape, seed: int, split: str) -> None:
-        size = shape.rows, shape.cols, shape.classes
-        self._recipe = planted_factors.make_ratings(
-            size, shape.nnz_per_row, seed=seed, split=split, exponent=shape.exponent
-        )
-
-    def __call__(self, lo: int, hi: int) -> Panel:
-        X = planted_factors.make_rating_rows(self._recipe, lo, hi)
-        return Panel(X, None, np.arange(lo, hi))
-
-    def labels(self) -> Any:
-        return None
 
 
 PLANTERS: dict[str, Callable[[Shape, int, str], Planter]] = {

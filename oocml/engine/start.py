@@ -23,7 +23,8 @@ from oocml.data.dataset import Dataset
 from oocml.data.feature_arrays import feature_facts, of_dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.specs import Spec
-from oocml.engine.executors import Executor, InProcess
+from oocml.engine.executors import Executor
+from oocml.engine.in_process import InProcess
 from oocml.engine.kept_columns import ColumnsMessage, keep_columns
 from oocml.engine.kept_rows import keep_names, keep_rows
 from oocml.errors import DoesNotFit, UsageError
@@ -127,23 +128,10 @@ def begin_run(
     executor
         Who deals the columns of a model of tiles; None for this process.
     """
-    folder = Path(os.path.abspath(path)).parent
-    if folder.is_dir():
-        free = shutil.disk_usage(folder).free
-        if plan.disk_bytes > free:
-            raise DoesNotFit(
-                f"the run takes up to {plan.disk_bytes >> 20}MiB on disk but {folder} has {free >> 20}MiB free; "
-                "put the run elsewhere, free space, or use fewer features (min-count, hashing)"
-            )
+    _check_disk(Path(os.path.abspath(path)).parent, plan)
     model_file = Path(reference.rpartition(":")[0]) if ".py:" in reference else None
     config = {
-        "model": reference,
-        "model_sha256": hashlib.sha256(model_file.read_bytes()).hexdigest() if model_file else None,
-        "settings": dict(problem.settings),
-        "seed": problem.seed,
-        "dataset": os.path.abspath(dataset.path),
-        "dataset_sha256": dataset_sha256(dataset),
-        "problem": {name: getattr(problem, name) for name in IN_CONFIG},
+        **_origin(reference, model_file, problem, dataset),
         "layout": plan.layout.to_dict(),
         "memory": plan.memory,
         "workers": plan.workers,
@@ -174,6 +162,29 @@ def begin_run(
         overwrite=overwrite,
         check=check,
     )
+
+
+def _check_disk(folder: Path, plan: Plan) -> None:
+    if folder.is_dir():
+        free = shutil.disk_usage(folder).free
+        if plan.disk_bytes > free:
+            raise DoesNotFit(
+                f"the run takes up to {plan.disk_bytes >> 20}MiB on disk but {folder} has {free >> 20}MiB free; "
+                "put the run elsewhere, free space, or use fewer features (min-count, hashing)"
+            )
+
+
+def _origin(reference: str, model_file: Path | None, problem: Problem, dataset: Dataset) -> dict[str, Any]:
+    """What a run records of the model it trains, and of what it is trained on."""
+    return {
+        "model": reference,
+        "model_sha256": hashlib.sha256(model_file.read_bytes()).hexdigest() if model_file else None,
+        "settings": dict(problem.settings),
+        "seed": problem.seed,
+        "dataset": os.path.abspath(dataset.path),
+        "dataset_sha256": dataset_sha256(dataset),
+        "problem": {name: getattr(problem, name) for name in IN_CONFIG},
+    }
 
 
 def keeps_rows(model: Model, problem: Problem) -> bool:
