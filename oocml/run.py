@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oocml.data.dataset import Dataset
-from oocml.engine.executors import InProcess, OnDask
+from oocml.engine.executors import OnDask
+from oocml.engine.in_process import InProcess
 from oocml.engine.outputs import RunArrays, export_run
 from oocml.engine.predictions import write_predictions
 from oocml.engine.score import evaluate, predict

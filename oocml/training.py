@@ -17,7 +17,8 @@ from oocml.engine.compilation import compile_kernels
 from oocml.engine.context import problem_of
 from oocml.engine.driver import Driver
 from oocml.engine.events import Monitor, emit
-from oocml.engine.executors import Executor, InProcess, OnDask
+from oocml.engine.executors import Executor, OnDask
+from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import ScoreMessage, score_batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,14 @@ settings.register_profile("ci", parent=settings.get_profile("default"), max_exam
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _any_dashboard_port() -> Iterator[None]:
+    """Sessions and trainings side by side must not want the same port: Dask leaves a socket open where it gives way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oocml.engine.cluster.DASHBOARD_PORT", 0)
+        yield
 
 
 @pytest.fixture(scope="session")

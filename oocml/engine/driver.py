@@ -18,14 +18,16 @@ from oocml.engine.advice import smaller_steps
 from oocml.engine.context import RunContext, run_context
 from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
-from oocml.engine.executors import Executor, InProcess
+from oocml.engine.executors import Executor
+from oocml.engine.in_process import InProcess
 from oocml.engine.journal import Journal
 from oocml.engine.judging import Validation, judge
 from oocml.engine.messages import WorkerSetup
 from oocml.engine.tile_start import make_tiles
 from oocml.errors import InputError, NonFinite
 from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
-from oocml.schedule.cost import Sizes, pass_cost
+from oocml.schedule.cost import Sizes
+from oocml.schedule.forecast import Forecast
 from oocml.schedule.plan import TASKS_AT_ONCE, Plan
 from oocml.schedule.tasks import check_pass, sub_epochs
 from oocml.store.run import RunStore
@@ -87,15 +89,27 @@ class Driver:
             tick=self._tick,
             bytes_per_worker=plan.bytes_per_worker,
         )
-        self.sizes = Sizes(self.specs.values(), self.layout, self.problem, tiles=self.model.tiles)
+        sizes = Sizes(self.specs.values(), self.layout, self.problem, tiles=self.model.tiles)
+        self.forecast = Forecast(plan, sizes)
         self._epoch = 0
         self._segment_start = 0
         self._epoch_start: dict[str, float] = {}
-        self._warm_workers = 0
         self._seconds_before = 0.0
 
     def train(self) -> None:
         """Run the program from where the ledger says it is to its end."""
+        executor = self.dispatcher.executor
+        if not isinstance(executor, InProcess):
+            self._train()
+            return
+        with executor.interrupts.kept_back():
+            try:
+                self._train()
+            except KeyboardInterrupt:  # between two tasks
+                self.journal.flush(force=True)
+                raise
+
+    def _train(self) -> None:
         ledger = self.journal.ledger
         ledger.finished = False  # before the first commit: an extension that was begun is not finished
         self.journal.open()
@@ -270,24 +284,9 @@ class Driver:
         if any(key in ledger.done for key in work.keys) or 0 <= work.repeat < ledger.predicted_epochs:
             return  # that was done when it began
         ledger.predicted_epochs = work.repeat + 1
-        pass_, plan = work.pass_, self.plan
-        initial = frozenset(name for name, stamps in self.journal.ledger.stamps.items() if not stamps.any())
-        cost = pass_cost(pass_, self.sizes, initial)
-        n_caches = (
-            max(1, plan.workers) if self.model.tiles else 1
-        )  # tiles have homes, panels are wanted everywhere
-        cached = min(n_caches * plan.panel_cache_bytes, plan.data_bytes)
-        read = cost.data_scans * (plan.data_bytes - cached)
-        if cost.data_scans:
-            # each worker fills its cache in the first pass with a task for it
-            reached = 1 if self.model.tiles else max(1, min(plan.workers, cost.n_tasks))
-            if "labels" in plan.residency.kinds:  # read once by every worker, not with every tile
-                spared = self.layout.n_col_blocks - min(max(1, plan.workers), cost.n_tasks)
-                cached = max(0, cached - self.sizes.label_bytes() * max(0, spared))
-            read += cached * max(0, reached - self._warm_workers)
-            self._warm_workers = max(self._warm_workers, reached)
-        read += plan.residency.read_bytes(cost)
-        self.journal.add(planned_read_bytes=read, planned_write_bytes=cost.write_bytes)
+        initial = frozenset(name for name, stamps in ledger.stamps.items() if not stamps.any())
+        read, written = self.forecast.pass_bytes(work.pass_, initial)
+        self.journal.add(planned_read_bytes=read, planned_write_bytes=written)
 
     def _end_epoch(self, epoch: Epoch, keep: Callable[[bool], None]) -> bool:
         """Record an epoch and whether training stops with it, which is returned; ``keep`` puts that in the ledger."""

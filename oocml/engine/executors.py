@@ -15,7 +15,6 @@ from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 from distributed import Client, Future, KilledWorker, get_worker
-from threadpoolctl import ThreadpoolController
 
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
@@ -73,45 +72,6 @@ class Executor(Protocol):
 
     def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
         """Results of a function that changes nothing, in order."""
-
-
-class InProcess:
-    """Runs each task when it is waited for: the oracle that every other executor must agree with."""
-
-    n_slots = 1
-    n_workers = 0
-
-    def __init__(self) -> None:
-        self._queue: deque[TaskMessage] = deque()
-        self._libraries = ThreadpoolController()
-        """One thread for each, as on workers: with more, sums may differ in their last bits."""
-
-    def submit(self, message: TaskMessage, worker: str | None = None) -> None:
-        del worker
-        self._queue.append(message)
-
-    def free(self) -> list[str]:
-        return [] if self._queue else ["driver"]
-
-    def await_worker(self) -> None:
-        pass
-
-    def wait(self, at_most: float | None = None) -> list[Completion]:
-        del at_most
-        message = self._queue.popleft()
-        with self._libraries.limit(limits=1):
-            result = run_task(message)
-        result.worker = "driver"
-        return [Completion(message, result)]
-
-    def forget(self) -> None:
-        self._queue.clear()
-
-    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
-        for message in messages:
-            with self._libraries.limit(limits=1):
-                result = function(message)
-            yield result
 
 
 def run_on_worker(message: TaskMessage) -> TaskResult:

@@ -8,7 +8,7 @@ import pytest
 from oocml.engine import dispatch
 from oocml.engine.context import forget_context, run_context
 from oocml.engine.driver import Driver
-from oocml.engine.executors import InProcess
+from oocml.engine.in_process import InProcess
 from oocml.store.run import RunStore
 from tests.engine.test_simulation import Cluster, Killed, MemoryChunks, attach, one_setup, state_in
 from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive, fingerprint

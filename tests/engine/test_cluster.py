@@ -1,29 +1,28 @@
 """The local cluster."""
 
 import contextlib
+import gc
 import socket
 import warnings
 
-from distributed import Client
-
-from oocml.engine.cluster import DASHBOARD_PORT, local_client
+from oocml.engine import cluster
 from oocml.models.registry import load_model
 
 
 @contextlib.contextmanager
 def one_worker():
-    with local_client(1, "poly", dict(load_model("poly").defaults())) as client:
+    with cluster.local_client(1, "poly", dict(load_model("poly").defaults())) as client:
         yield client
 
 
-def test_a_dashboard_whose_port_is_taken_is_served_elsewhere_without_a_word():
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # or another process has it
-            stack.enter_context(socket.create_server(("127.0.0.1", DASHBOARD_PORT)))
-        said = stack.enter_context(warnings.catch_warnings(record=True))
+def test_a_dashboard_whose_port_is_taken_is_served_elsewhere_without_a_word(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        client: Client = stack.enter_context(one_worker())
-        assert f":{DASHBOARD_PORT}/" not in client.dashboard_link
+        port = server.getsockname()[1]
+        monkeypatch.setattr(cluster, "DASHBOARD_PORT", port)
+        with one_worker() as client:
+            assert f":{port}/" not in client.dashboard_link
+        gc.collect()  # of the socket that Dask leaves open
     assert not [warning for warning in said if "Port" in str(warning.message)]
 
 

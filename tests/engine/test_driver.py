@@ -11,7 +11,8 @@ import pytest
 
 import oocml
 from oocml.engine import events, journal
-from oocml.engine.executors import Completion, InProcess, Lost
+from oocml.engine.executors import Completion, Lost
+from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import DamagedStore, InputError, NonFinite, UsageError, WorkersLost

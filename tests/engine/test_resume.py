@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from oocml.engine.executors import Completion, InProcess
+from oocml.engine.executors import Completion
+from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import OocmlError
@@ -32,8 +33,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-class Interrupted(InProcess):
-    """Is interrupted in the middle of a task, whose blocks have changed already."""
+class Spoiled(InProcess):
+    """Fails in the middle of a task, whose blocks have changed already."""
 
     def __init__(self, n_tasks: int) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class Interrupted(InProcess):
         self.n_left -= 1
         completions = super().wait()
         if self.n_left < 0:
-            raise KeyboardInterrupt
+            raise OocmlError("spoiled")
         return completions
 
 
@@ -197,8 +198,8 @@ def test_what_was_put_off_is_lost_with_the_task_that_spoiled_it(new_run, monkeyp
     drive(plain)
     monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 1e9)
     for n_tasks in (2, 5, 11):
-        with pytest.raises(KeyboardInterrupt):
-            drive(toy, Interrupted(n_tasks))
+        with pytest.raises(OocmlError, match="spoiled"):
+            drive(toy, Spoiled(n_tasks))
         assert_sound(toy.run)
     drive(toy, forget=False)
     assert fingerprint(toy.run) == fingerprint(plain.run)

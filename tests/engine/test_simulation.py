@@ -18,7 +18,8 @@ import pytest
 from oocml.engine import task as task_module
 from oocml.engine.context import RunContext, forget_context, run_context
 from oocml.engine.driver import Driver
-from oocml.engine.executors import Completion, InProcess, Lost
+from oocml.engine.executors import Completion, Lost
+from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task

@@ -13,7 +13,7 @@ from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
 from oocml.engine.context import forget_context, problem_of
 from oocml.engine.driver import Driver
-from oocml.engine.executors import InProcess
+from oocml.engine.in_process import InProcess
 from oocml.engine.outputs import RunArrays
 from oocml.engine.start import begin_run, make_problem
 from oocml.models.registry import load_model
