@@ -11,9 +11,9 @@ from typing import Any
 
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
-from oocml.engine.events import Monitor
+from oocml.engine.events import EpochDone, Event, Monitor
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
-from oocml.errors import InputError, UsageError
+from oocml.errors import InputError, NonFinite, UsageError
 from oocml.models.protocol import Problem
 from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
@@ -21,7 +21,7 @@ from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import Layout
 from oocml.schedule.panel_layout import Pins
 from oocml.schedule.plan import Plan
-from oocml.store.run import RunStore, check_place
+from oocml.store.run import RunStore, check_place, remove_leftovers
 from oocml.training import (
     Session,
     Workplace,
@@ -152,7 +152,8 @@ def train(
         Score every epoch on this dataset, keep the best as a checkpoint, stop after ``patience`` epochs without
         a better one.
     overwrite
-        Replace a run that is there, once all is ready to begin; what fails before leaves it as it was.
+        Replace a run that is there. It is as it was if anything fails before all is ready to begin, or the data turn
+        out not to be trainable in the first epoch.
     durable
         Survive a power loss, too (slower).
     monitors
@@ -175,11 +176,19 @@ def train(
         run = _begin(out, place, model, problem, dataset, overwrite=overwrite, **kept)
         with run.lock():
             try:
-                return drive(run, place, session)
-            except InputError:
+                return drive(run, place, replace(session, monitors=[*monitors, partial(_has_begun, run)]))
+            except (InputError, NonFinite):
                 if not run.read_ledger().history:  # its data cannot be trained on: no run is to be resumed
-                    shutil.rmtree(run.path)
+                    run.withdraw()
                 raise
+            finally:
+                run.let_go()
+
+
+def _has_begun(run: RunStore, event: Event) -> None:
+    """Let the run go that this one replaces, once it has an epoch."""
+    if isinstance(event, EpochDone):
+        run.let_go()
 
 
 def _begin(
@@ -236,6 +245,7 @@ def resume(
         "layout": Layout.from_dict(config["layout"]),
     }
     with run.lock(), open_workplace(session, run.model_reference, problem_of(run), dataset, **asked) as place:
+        remove_leftovers(run.path)
         return drive(run, place, session, more_epochs=epochs)
 
 

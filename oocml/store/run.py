@@ -64,6 +64,24 @@ class RunStore:
             )
         self.config: dict[str, Any] = config
 
+    replaced: Path | None = None
+    """Where the run is whose place this one took, until one of them is let go."""
+
+    def withdraw(self) -> None:
+        """Leave no run, or the one whose place this one took."""
+        aside = _beside(self.path)
+        os.rename(self.path, aside)
+        if self.replaced is not None:
+            os.rename(self.replaced, self.path)
+            self.replaced = None
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """Remove the run whose place this one took."""
+        if self.replaced is not None:
+            shutil.rmtree(self.replaced, ignore_errors=True)
+            self.replaced = None
+
     @property
     def ledger_path(self) -> Path:
         return self.path / LEDGER
@@ -178,7 +196,8 @@ def create_run(
     held
         Small arrays the run keeps of its training data.
     overwrite
-        Replace a run that is there. An empty folder is always replaced.
+        Replace a run that is there: it is kept aside until `RunStore.let_go` or `RunStore.withdraw`. An empty folder
+        is always replaced.
     fill
         Called with the run's group to write what else it keeps.
     check
@@ -186,8 +205,8 @@ def create_run(
     """
     check_place(path, overwrite)
     path = Path(os.path.abspath(path))
-    _remove_leftovers(path)
-    beside = path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
+    remove_leftovers(path)
+    beside = _beside(path)
     with ExitStack() as stack:
         if (path / LEDGER).exists():
             stack.enter_context(_held_lock(path))  # nobody trains what is about to be replaced
@@ -199,8 +218,10 @@ def create_run(
         if check is not None:
             check(RunStore(beside))
         with _writing(path):
-            _put_in_place(beside, path)
-    return RunStore(path)
+            replaced = _put_in_place(beside, path)
+    run = RunStore(path)
+    run.replaced = replaced
+    return run
 
 
 @contextmanager
@@ -248,11 +269,16 @@ def _write_run(
     write_ledger(beside / LEDGER, _first_ledger(arrays, segments, first_stamp))
 
 
-def _put_in_place(beside: Path, path: Path) -> None:
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
+
+
+def _put_in_place(beside: Path, path: Path) -> Path | None:
+    """Where the run that was there is now."""
     if not (path / LEDGER).exists():
         (path / LOCK).unlink(missing_ok=True)  # of a creation that was killed
         os.rename(beside, path)  # replaces an empty folder, too
-        return
+        return None
     old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
     shutil.rmtree(old, ignore_errors=True)
     os.rename(path, old)
@@ -261,7 +287,7 @@ def _put_in_place(beside: Path, path: Path) -> None:
     except OSError:
         os.rename(old, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    return old
 
 
 def _create_state_array(group: zarr.Group, array: StoredArray) -> None:
@@ -288,7 +314,7 @@ def _first_ledger(arrays: Mapping[str, StoredArray], segments: list[int], first_
     )
 
 
-def _remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what killed creations of this run left beside it."""
     for leftover in path.parent.glob(f"{path.name}{PARTIAL}-*"):
         pid = leftover.name.rpartition("-")[2]

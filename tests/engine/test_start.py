@@ -16,8 +16,10 @@ import pytest
 import oocml
 from oocml.data.specs import load_spec
 from oocml.data.writer import DatasetWriter
+from oocml.engine.driver import Driver
+from oocml.engine.events import Event
 from oocml.engine.start import problem_of_spec
-from oocml.errors import NonFinite, RunBusy, UsageError
+from oocml.errors import InputError, NonFinite, RunBusy, UsageError
 from oocml.models.registry import load_model
 from oocml.types import Csr, Panel
 from tests.engine.toys import TESTS, TOY, drive, fingerprint
@@ -122,6 +124,39 @@ def test_a_run_that_cannot_be_replaced_after_all_comes_back(new_run, toy_dataset
     with pytest.raises(oocml.errors.OocmlError, match="Input/output error"):
         oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True)
     assert fingerprint(toy.run) == before
+
+
+@pytest.mark.parametrize("error", [InputError, NonFinite])
+def test_data_that_cannot_be_trained_on_leave_the_run_that_was_there_or_none(
+    new_run, toy_dataset, tmp_path, monkeypatch, error
+):
+    toy = new_run()
+    drive(toy)
+    before = fingerprint(toy.run)
+
+    def fail(driver: Driver) -> None:
+        assert fingerprint(driver.run) != before, "the new run is in place"
+        raise error("a negative number of words")
+
+    monkeypatch.setattr(Driver, "train", fail)
+    for out in (toy.run.path, tmp_path / "new.zarr"):
+        there = set(out.parent.iterdir())
+        with pytest.raises(error, match="negative"):
+            oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial", overwrite=True)
+        assert set(out.parent.iterdir()) == there
+    assert fingerprint(toy.run) == before
+
+
+def test_a_run_is_kept_aside_until_the_one_in_its_place_has_an_epoch(new_run, toy_dataset):
+    toy = new_run()
+    aside: dict[str, int] = {}
+
+    def look(event: Event) -> None:
+        kept = [path for path in toy.run.path.parent.iterdir() if ".partial-old-" in path.name]
+        aside.setdefault(type(event).__name__, len(kept))
+
+    oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True, monitors=[look])
+    assert (aside["RunStarted"], aside["EpochDone"], aside["RunDone"]) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("kind", ["a file", "a folder with other things"])
