@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 import warnings
@@ -81,14 +82,14 @@ def local_client(n_workers: int, reference: str, settings: Settings) -> Iterator
 
 def _cluster(n_workers: int, folder: str) -> LocalCluster:
     with warnings.catch_warnings():
-        # it then takes any port, and the link that a training prints has the right one
+        # two began at once: it takes any other port, and the link that a training prints has the right one
         warnings.filterwarnings("ignore", r"\s*Port [0-9]+ is already in use", UserWarning)
         return LocalCluster(
             n_workers=n_workers,
             threads_per_worker=TASKS_AT_ONCE,
             processes=True,
             memory_limit=0,
-            dashboard_address=f"127.0.0.1:{DASHBOARD_PORT}",
+            dashboard_address=f"127.0.0.1:{_dashboard_port()}",
             local_directory=folder,
             silence_logs=50,
             scheduler_kwargs={"extensions": {"spans": NoSpans}},
@@ -160,3 +161,13 @@ def prepare_forkserver(reference: str, settings: Settings) -> None:
     first = multiprocessing.get_context("forkserver").Process(target=int)
     first.start()
     first.join()
+
+
+def _dashboard_port() -> int:
+    """Dask's usual port if it is free, else any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", DASHBOARD_PORT))
+        except OSError:
+            return 0
+    return DASHBOARD_PORT
