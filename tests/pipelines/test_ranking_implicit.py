@@ -74,7 +74,7 @@ def test_a_tenth_is_drawn_apart(small, tmp_path):
 
 def test_lines_at_equal_time():
     def line(method, epochs, seconds):
-        return {"method": method, "epochs": epochs, "seconds": seconds}
+        return {"method": method, "epochs": epochs, "cpu_seconds": seconds}
 
     rows = [line(DEFAULT, 5, 1.0), line(DEFAULT, 15, 3.0), line(DEFAULT, 30, 6.0)]
     rows += [line("BPR", 15, 2.0), line("BPR", 30, 2.9), line("BPR", 60, 6.0)]
@@ -98,6 +98,7 @@ def test_sections_have_a_line_for_every_method(small, tmp_path, monkeypatch):
     named = [method.name for method in alone + cut] + ([ALS] if is_installed() else [])
     assert [row["method"] for row in section.rows] == named
     assert all(0 < row["ndcg_at_10"] < 1 for row in section.rows)
+    assert all(row["cpu_seconds"] > 0 for row in section.rows if row["method"] not in [m.name for m in cut])
     assert any("16 blocks" in finding.what for finding in section.findings)
     assert (tmp_path / "implicit.png").read_bytes().startswith(b"\x89PNG")
     section = noise(chosen(tmp_path))
