@@ -23,13 +23,14 @@ import numpy as np
 from oocml.kernels.gmm import gmm_responsibilities
 from oocml.models import gmm_start
 from oocml.models.gmm_posterior import Prior, expected, posterior
-from oocml.models.gmm_rows import Work, frame, pieces, prior_of
+from oocml.models.gmm_rows import Work, frame, pieces, prior_of, working_bytes
 from oocml.models.gmm_start import made_up
 from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit
 from oocml.types import Csr, Float64Array
 
 SUM_EVERY = 10
 """Epochs after which statistics are summed anew."""
+LEAST_AT_ONCE = 4
 
 
 class Summed(NamedTuple):
@@ -76,7 +77,12 @@ def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
 
 
 def other_passes(problem: Problem) -> tuple[Pass, ...]:
-    return *gmm_start.passes(problem), visit_pass(problem, first=True), sum_pass(), measure_pass()
+    return (
+        *gmm_start.passes(problem),
+        visit_pass(problem, first=True),
+        sum_pass(problem),
+        measure_pass(problem),
+    )
 
 
 start = gmm_start.start
@@ -86,14 +92,13 @@ def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
     """Returns the entropy of z."""
     found = yield visit_pass(problem, first=number == 1)
     if number % SUM_EVERY == 0:
-        yield sum_pass()
+        yield sum_pass(problem)
     return found  # type: ignore[no-any-return]
 
 
 def measured(problem: Problem) -> Generator[Any, Any, Parts]:
     """Returns the rows' log-sum-exps with the parameters as they stand."""
-    del problem
-    found = yield measure_pass()
+    found = yield measure_pass(problem)
     return found  # type: ignore[no-any-return]
 
 
@@ -108,8 +113,14 @@ def visit_pass(problem: Problem, first: bool) -> Pass:
         writes=names,
         data=True,
         params={"batch_rows": int(problem.settings["batch_rows"])},
-        at_once=0 if first else int(problem.settings["sub_epoch_width"]),
+        at_once=summed_at_once(problem) if first else int(problem.settings["sub_epoch_width"]),
+        working_bytes=working_bytes(problem, 4 if first else 2, 2),
     )
+
+
+def summed_at_once(problem: Problem) -> int:
+    """Tasks between two merges where that changes nothing but memory: all of what they return is held till then."""
+    return max(LEAST_AT_ONCE, int(problem.settings["sub_epoch_width"]))
 
 
 def first_visit(v: Visit) -> Mapping[str, Any]:
@@ -144,8 +155,16 @@ def coefficients(T: Float64Array, prior: Prior, work: Work) -> Array:
     return found
 
 
-def sum_pass() -> Pass:
-    return Pass("sum", "rows", "sum", reads=("batch_stats",), writes=("stats",))
+def sum_pass(problem: Problem) -> Pass:
+    return Pass(
+        "sum",
+        "rows",
+        "sum",
+        reads=("batch_stats",),
+        writes=("stats",),
+        at_once=summed_at_once(problem),
+        working_bytes=working_bytes(problem, 2, 0),
+    )
 
 
 def sum_batches(v: Visit) -> Mapping[str, Any]:
@@ -153,8 +172,9 @@ def sum_batches(v: Visit) -> Mapping[str, Any]:
     return {"stats": v.row["batch_stats"].sum(axis=0)}
 
 
-def measure_pass() -> Pass:
-    return Pass("measure", "rows", "measure", reads=("moments", "stats"), data=True)
+def measure_pass(problem: Problem) -> Pass:
+    reads, working = ("moments", "stats"), working_bytes(problem, 0, 2)
+    return Pass("measure", "rows", "measure", reads=reads, data=True, working_bytes=working)
 
 
 def measure(v: Visit) -> Mapping[str, Any]:

@@ -19,8 +19,8 @@ WORK_BYTES = 2**20
 
 MOST_SHARED_BYTES = 16 * 2**20
 """Of an array that every task has copies of."""
-NUMBERS_AT_ONCE = 2**18
-"""Of parameters, while they become others."""
+NUMBERS_AT_ONCE, PIECE_ARRAYS = 2**18, 6
+"""Of parameters while they become others, and how many arrays that takes."""
 
 
 class Rows(NamedTuple):
@@ -105,6 +105,15 @@ def pieces(n_components: int, prior: Prior) -> list[slice]:
     """Components whose parameters are worked out at a time, for memory's sake."""
     step = max(4, NUMBERS_AT_ONCE // (prior.n_features**2 if prior.full else prior.width))
     return [slice(lo, min(lo + step, n_components)) for lo in range(0, n_components, step)]
+
+
+def working_bytes(problem: Problem, n_stats: int, n_products: int) -> int:
+    """What a visit takes, for the plan, that holds so many arrays of all components' statistics and so many in the
+    precision that rows are worked on in; both count what is returned once more, as it is sent."""
+    prior = Prior.of(problem)
+    n_numbers, itemsize = prior.n_components * prior.width, np.dtype(work_dtype(prior)).itemsize
+    a_piece = min(n_numbers, NUMBERS_AT_ONCE)
+    return (8 * n_stats + itemsize * n_products) * n_numbers + PIECE_ARRAYS * 8 * a_piece + 4 * WORK_BYTES
 
 
 def prior_of(v: Visit) -> Prior:

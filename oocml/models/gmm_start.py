@@ -62,14 +62,28 @@ def start(problem: Problem) -> Generator[Any, Any, float]:
 def draw_pass(problem: Problem) -> Pass:
     """Features' sums, and rows drawn for all components. Rows come one task after another: each sees what was drawn."""
     names = ("moments", "keys", "drawn")
-    params = {"seed": derive_seed(problem.seed, 1)}
-    return Pass("draw", "rows", "draw", writes=names, data=True, params=params, at_once=1)
+    params, working = {"seed": derive_seed(problem.seed, 1)}, 3 * drawn_bytes(problem)
+    return Pass(
+        "draw", "rows", "draw", writes=names, data=True, params=params, at_once=1, working_bytes=working
+    )
 
 
 def choose_pass(problem: Problem) -> Pass:
     params = {"seed": derive_seed(problem.seed, 2), "spread": problem.settings["init"] == "k-means++"}
-    reads = ("moments", "keys", "drawn")
-    return Pass("choose", "once", "choose", reads=reads, writes=("start_means",), params=params)
+    reads, working = ("moments", "keys", "drawn"), 5 * drawn_bytes(problem)
+    return Pass(
+        "choose",
+        "once",
+        "choose",
+        reads=reads,
+        writes=("start_means",),
+        params=params,
+        working_bytes=working,
+    )
+
+
+def drawn_bytes(problem: Problem) -> int:
+    return 8 * sample_size(problem) * problem.n_features
 
 
 def draw(v: Visit) -> Mapping[str, Any]:

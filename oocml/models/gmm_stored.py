@@ -25,9 +25,10 @@ from oocml.models.gmm_esvi import (
     measure_pass,
     measured,
     stats_spec,
+    summed_at_once,
     work_of,
 )
-from oocml.models.gmm_rows import prior_of
+from oocml.models.gmm_rows import prior_of, working_bytes
 from oocml.models.gmm_start import made_up
 from oocml.models.protocol import Array, Parts, Pass, Problem, StateSpec, Visit, derive_seed
 
@@ -56,7 +57,7 @@ def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
 
 
 def other_passes(problem: Problem) -> tuple[Pass, ...]:
-    return *gmm_start.passes(problem), first_pass(problem), sum_pass(problem), measure_pass()
+    return *gmm_start.passes(problem), first_pass(problem), sum_pass(problem), measure_pass(problem)
 
 
 start = gmm_start.start
@@ -73,7 +74,16 @@ def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
 def first_pass(problem: Problem) -> Pass:
     """The first epoch: all components, scored with the start."""
     writes = ("stats", *kept_arrays(problem))
-    return Pass("first_z", "rows", "first_z", reads=("moments", "start_means"), writes=writes, data=True)
+    return Pass(
+        "first_z",
+        "rows",
+        "first_z",
+        reads=("moments", "start_means"),
+        writes=writes,
+        data=True,
+        at_once=summed_at_once(problem),
+        working_bytes=working_bytes(problem, 4, 2),
+    )
 
 
 def visit_pass(problem: Problem, epoch: int) -> Pass:
@@ -92,12 +102,22 @@ def visit_pass(problem: Problem, epoch: int) -> Pass:
         data=True,
         params=params,
         at_once=int(settings["sub_epoch_width"]),
+        working_bytes=working_bytes(problem, 3, 3),
     )
 
 
 def sum_pass(problem: Problem) -> Pass:
     reads = ("moments", *kept_arrays(problem))
-    return Pass("sum_z", "rows", "sum_z", reads=reads, writes=("stats",), data=True)
+    return Pass(
+        "sum_z",
+        "rows",
+        "sum_z",
+        reads=reads,
+        writes=("stats",),
+        data=True,
+        at_once=summed_at_once(problem),
+        working_bytes=working_bytes(problem, 2, 1),
+    )
 
 
 def first_visit(v: Visit) -> Mapping[str, Any]:

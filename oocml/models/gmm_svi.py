@@ -21,7 +21,7 @@ from oocml.models.gmm_esvi import (
     visit_batch,
     work_of,
 )
-from oocml.models.gmm_rows import prior_of
+from oocml.models.gmm_rows import prior_of, working_bytes
 from oocml.models.gmm_start import made_up
 from oocml.models.protocol import Parts, Pass, Problem, StateSpec, Visit
 
@@ -38,12 +38,12 @@ def epoch_passes(problem: Problem) -> tuple[Pass, ...]:
 
 
 def other_passes(problem: Problem) -> tuple[Pass, ...]:
-    return *gmm_start.passes(problem), begin_pass(), measure_pass()
+    return *gmm_start.passes(problem), begin_pass(problem), measure_pass(problem)
 
 
 def start(problem: Problem) -> Generator[Any, Any, float]:
     units = yield from gmm_start.start(problem)
-    yield begin_pass()
+    yield begin_pass(problem)
     return units
 
 
@@ -54,8 +54,9 @@ def epoch(problem: Problem, number: int) -> Generator[Any, Any, Parts]:
     return found  # type: ignore[no-any-return]
 
 
-def begin_pass() -> Pass:
-    return Pass("begin", "once", "begin", reads=("start_means",), writes=("stats",))
+def begin_pass(problem: Problem) -> Pass:
+    reads, working = ("start_means",), working_bytes(problem, 2, 0)
+    return Pass("begin", "once", "begin", reads=reads, writes=("stats",), working_bytes=working)
 
 
 def begin(v: Visit) -> Mapping[str, Any]:
@@ -76,6 +77,7 @@ def visit_pass(problem: Problem) -> Pass:
         data=True,
         params=params,
         at_once=1,
+        working_bytes=working_bytes(problem, 3, 2),
     )
 
 

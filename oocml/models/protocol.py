@@ -137,6 +137,9 @@ class Pass:
         (i, n): only row blocks p with p % n == i are visited (of fewer than n row blocks each is a share, and they
         take turns). Rows are dealt at random, so that each share is a random sample. Of what a pass writes anew,
         blocks of other row blocks stay as they were.
+    working_bytes
+        What kernels take for arrays of their own while they work, the parts they return included. For the plan: say
+        it where it may be more than a few MiB.
     """
 
     name: str
@@ -152,6 +155,7 @@ class Pass:
     consumes: tuple[str, ...] = ()
     at_once: int = 0
     share: tuple[int, int] = (0, 1)
+    working_bytes: int = 0
 
 
 @dataclass(frozen=True)

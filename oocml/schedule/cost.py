@@ -25,6 +25,9 @@ TILE_ROW_BYTES = 2
 """Bytes a tile takes on disk for each of its rows."""
 TILE_COLUMN_BYTES = 8
 """What a model may take for a moment for each column of a tile: to scale it, or in place of what it does without."""
+COPIES_OF_CHANGES, COPIES_OF_MERGED = 3, 4
+"""Of a task's changes of merged arrays while they wait: as received, in the ledger, and as that is written. Of the
+arrays while changes are added."""
 PANELS_IN_FLIGHT = 3
 """The panel being visited, the one read ahead, and the buffers of the read itself."""
 
@@ -240,7 +243,7 @@ def task_bytes(pass_: Pass, specs: Specs, extents: Extents, problem: Problem, *,
     if tiles and pass_.data and pass_.over == "tiles":
         resident += (2 + pass_.ahead) * tile_bytes(problem, extents)  # one is read while another is prepared
         resident += TILE_COLUMN_BYTES * extents.cols
-    return resident + CHUNK_BYTES
+    return resident + pass_.working_bytes + CHUNK_BYTES
 
 
 def tile_bytes(problem: Problem, extents: Extents) -> int:
@@ -278,6 +281,18 @@ def preparing_bytes(
     panel_bytes, panel_rows = (int(max(sizes, default=0)) for sizes in (panels.bytes, panels.rows))
     cutting = at_once * cutting_bytes(panel_bytes, panel_rows, n_col_blocks) + order_bytes(problem.n_features)
     return max(math.ceil(dealing_bytes(problem.n_features) / workers), cutting)
+
+
+def merging_bytes(passes: Iterable[Pass], sizes: Sizes) -> int:
+    """Memory of the driver for the changes of merged arrays that tasks of a sub-epoch return."""
+    most = 0
+    for pass_ in passes:
+        merged = [spec for name in pass_.writes if (spec := sizes.specs[name]).merge]
+        n_bytes = sum(_array_bytes(spec, sizes.extents, sizes.problem) for spec in merged)
+        if n_bytes:
+            most_tasks = max(map(len, sub_epochs(pass_, sizes.layout, sizes.specs, seed=0)), default=0)
+            most = max(most, n_bytes * (COPIES_OF_CHANGES * most_tasks + COPIES_OF_MERGED))
+    return most
 
 
 def panels_bytes(panels: PanelSizes) -> int:

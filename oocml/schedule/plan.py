@@ -12,7 +12,15 @@ from typing import Any
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import PanelSizes, PassCost, Sizes, panels_bytes, pass_cost, preparing_bytes
+from oocml.schedule.cost import (
+    PanelSizes,
+    PassCost,
+    Sizes,
+    merging_bytes,
+    panels_bytes,
+    pass_cost,
+    preparing_bytes,
+)
 from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
@@ -138,7 +146,7 @@ def make_plan(
     task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = largest_task(model, problem, layout)
-    base, need = _needed(model, problem, panels, layout, largest, workers)
+    base, need = _needed(model, sizes, panels, largest, workers)
     n = max(workers, 1)
     if base + n * need > memory:
         raise DoesNotFit(
@@ -184,18 +192,18 @@ def make_plan(
     )
 
 
-def _needed(
-    model: Model, problem: Problem, panels: PanelSizes, layout: Layout, largest: int, workers: int
-) -> tuple[int, int]:
+def _needed(model: Model, sizes: Sizes, panels: PanelSizes, largest: int, workers: int) -> tuple[int, int]:
     """Memory of the driver's side, and of each worker with its tasks but without caches."""
+    problem = sizes.problem
     driver, worker = process_bytes(model, problem, panels)
+    driver += merging_bytes((*model.epoch_passes(problem), *model.other_passes(problem)), sizes)
     if not workers:
         driver, worker = ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES
     at_once = TASKS_AT_ONCE if workers else 1
     working = at_once * largest
     if model.tiles:
         n = max(workers, 1)
-        working = max(working, preparing_bytes(problem, panels, layout.n_col_blocks, n, at_once))
+        working = max(working, preparing_bytes(problem, panels, sizes.layout.n_col_blocks, n, at_once))
     return driver, worker + working
 
 
