@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from oocml.errors import UsageError
+from oocml.errors import InputError, UsageError
 
 
 class Validation(NamedTuple):
@@ -37,6 +37,11 @@ def judge(
     metric = validation.metric
     if metric not in record["valid"]:
         raise UsageError(f"the model has no metric {metric!r}; it has {', '.join(sorted(record['valid']))}")
+    if math.isnan(record["valid"][metric]):
+        raise InputError(
+            f"{metric} of the validation data is NaN after epoch {record['epoch']}: nothing in them can be scored by "
+            "it; train again with other data or another --metric"
+        )
     sign = 1 if validation.higher_is_better else -1
     judged = [past for past in history if past.get("valid")]
     scores = [sign * past["valid"][metric] for past in judged]

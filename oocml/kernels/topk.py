@@ -37,9 +37,9 @@ def merge_topk(ids, scores, new_scores, col_lo):
     ----------
     ids : int64, shape (n_rows, k)
         Best columns so far, best first, -1 where there are none yet. In place.
-    scores : float32, shape (n_rows, k)
+    scores : float32 or float64, shape (n_rows, k)
         Their scores (anything where the id is -1). In place.
-    new_scores : float32, shape (n_rows, n_new)
+    new_scores : of the same kind, shape (n_rows, n_new)
         Blocks must come in increasing order of columns. NaN never ranks.
     """
     for i in range(ids.shape[0]):

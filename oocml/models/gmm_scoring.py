@@ -17,7 +17,7 @@ from oocml.models.gmm_posterior import (
     offset,
     plugged_in,
 )
-from oocml.models.gmm_rows import Frame, Rows, Work, frame
+from oocml.models.gmm_rows import Frame, Rows, Work, frame, work_dtype
 from oocml.models.protocol import Array, Problem
 from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int64Array
 
@@ -31,8 +31,8 @@ class Scored(NamedTuple):
     the posterior means."""
     ids: Int64Array
     """Shape (n_rows, top): most probable components so far, best first, -1 for none."""
-    best: Float32Array
-    """Their expected log densities."""
+    best: Float32Array | Float64Array
+    """Their expected log densities, in the precision that they are computed in."""
 
 
 class Counted(NamedTuple):
@@ -69,7 +69,7 @@ class GmmScoring:
         lse[:, :, 0] = EMPTY
         ids = np.full((n_rows, self.top), -1, np.int64)
         here = frame(state["moments"], self.prior.n_rows)
-        return Scored(here, lse, ids, np.zeros((n_rows, self.top), np.float32))
+        return Scored(here, lse, ids, np.zeros((n_rows, self.top), work_dtype(self.prior)))
 
     def visit(
         self,

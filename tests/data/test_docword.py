@@ -98,6 +98,13 @@ def test_what_is_wrong_is_named_and_nothing_is_left(tmp_path, text, message):
     assert not list(tmp_path.glob("x.zarr*"))
 
 
+def test_a_file_of_next_to_nothing_but_empty_documents_is_refused(tmp_path):
+    path = made(tmp_path / "x", "2147483647\n3\n1\n1 1 1\n")
+    with pytest.raises(InputError, match="2147483647 documents but only 1 entries"):
+        ingest("docword", path, str(tmp_path / "x.zarr"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_bad_line_keeps_its_number_in_every_part_and_is_counted_once(tmp_path, small):
     docs = [{0: 1, 5: 2, 7: 12345}] * 300
     lines = docword_text(docs).split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,12 @@ def test_early_stopping_keeps_the_best_epoch_and_finishes_as_after_the_last(new_
     assert ledger.finished
     drive(short)
     assert state_bytes(stopped.run) == state_bytes(short.run), "stopping at 4 is training for 4"
+
+
+def test_a_score_that_is_no_number_ends_the_training_with_one_line(new_run):
+    with pytest.raises(InputError, match="m of the validation data is NaN after epoch 2") as caught:
+        drive(new_run(epochs=4), validation=Validation(scores(3, math.nan), "m", False, None))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_higher_score_is_better_where_it_is(new_run):

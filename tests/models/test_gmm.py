@@ -189,6 +189,13 @@ def test_predictions_are_the_most_probable_components_best_first():
     np.testing.assert_allclose(whole, run.joined("z"), atol=0.02)  # at the end both are the same E-step
 
 
+def test_responsibilities_far_away_are_as_exact_as_the_arithmetic():
+    X, _ = planted(n_rows=150)
+    run = training(X, n_components=5, arithmetic="float64").run(3)
+    _, outputs = scored(run, csr(X * 300), top=5)  # log densities of about -1e7
+    np.testing.assert_allclose(outputs[0]["responsibilities"].sum(axis=1), 1, atol=1e-6)
+
+
 def test_merged_statistics_are_the_sum_of_their_shares(digits):
     run = training(digits, batch_rows=100).run(11)  # summed anew after ten
     shares = sum(block.sum(axis=0) for (name, _, _), block in run.state.items() if name == "batch_stats")

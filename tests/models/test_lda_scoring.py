@@ -4,6 +4,7 @@ from scipy.special import digamma
 
 from oocml.kernels.lda_fold_in import lda_halve
 from oocml.metrics import coherence
+from oocml.models import lda_scoring
 from oocml.models.lda_scoring import tokens_of
 from oocml.types import Csr
 from tests.kernels.counted import rows_of
@@ -84,11 +85,13 @@ def test_bound_of_the_training_is_at_least_what_training_had(run):
     assert scores["objective"] < run.finals[0].objective + 1e-3
 
 
-def test_coherence_counts_documents_that_have_the_top_words(run):
+@pytest.mark.parametrize("step", [1, 2])
+def test_coherence_counts_documents_that_have_the_top_words(run, step, monkeypatch):
+    top = run.state["top_words", 0, 0][::step]
+    monkeypatch.setattr(lda_scoring, "MOST_COHERENT", len(top))  # of more topics, some have to do
     X = held_out()
     present = np.zeros((40, 60), bool)
     present[rows_of(X), X.indices] = True
-    top = run.state["top_words", 0, 0]
     codf = np.array([present[:, own].astype(int).T @ present[:, own] for own in top])
     counts = coherence.Cooccurrence(40, np.einsum("ktt->kt", codf), codf)
     scores, _ = scored(run, X)
