@@ -17,7 +17,7 @@ LAYERS = [
     {"schedule"},
     {"engine"},
     {"watch"},
-    {"api", "run", "training"},
+    {"api", "first_use", "run", "training"},
     {"estimators", "cli"},
     {"pipelines"},
 ]

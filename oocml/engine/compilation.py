@@ -19,13 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import oocml
-from oocml.engine.rehearsal import rehearse
 from oocml.kernels.finite import compiled_folder
 from oocml.models.protocol import Settings
-from oocml.models.registry import BUILTIN, load_model
+from oocml.models.registry import BUILTIN
 
 COMPILING = "compiling kernels, once per installation: some 20 seconds"
 COMPILING_HERE = "compiling kernels, once per installation: some 10 seconds"
+APART = "OOCML_COMPILING"
+"""Environment variable of the process that compiles."""
 SOURCES = ("kernels", "models")
 """Folders of the package whose files decide what is compiled."""
 COMPILERS = ("numba", "llvmlite", "numpy")
@@ -37,7 +38,7 @@ def compile_kernels(reference: str, settings: Settings, say: Callable[[str], Non
     Kernels of models of one's own are left to be compiled where they are first called. Nothing depends on success:
     what isn't on disk afterwards is compiled there, too.
     """
-    if reference not in BUILTIN:
+    if reference not in BUILTIN or APART in os.environ:
         return
     mark = _mark("rehearsed", reference, {name: _kind(value) for name, value in sorted(settings.items())})
     if mark is None or _is_set(mark):
@@ -93,9 +94,9 @@ def _set(mark: Path) -> None:
 
 
 def compiled_apart(reference: str, settings: Settings) -> bool:
-    """Rehearse a model in a new process; whether that went well."""
-    command = [sys.executable, "-m", __name__, reference, json.dumps(dict(settings))]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    """Use a model in a new process (`oocml.first_use`); whether that went well."""
+    command = [sys.executable, "-m", "oocml.first_use", reference, json.dumps(dict(settings))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), APART: "1"}
     try:
         done = subprocess.run(
             command,
@@ -126,7 +127,3 @@ def _fingerprint() -> str:
         [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-if __name__ == "__main__":
-    rehearse(load_model(sys.argv[1]), json.loads(sys.argv[2]))

@@ -12,6 +12,7 @@ import pytest
 from oocml.data.synth import synth
 from oocml.engine import compilation
 from oocml.engine.compilation import (
+    APART,
     COMPILING,
     COMPILING_HERE,
     compile_kernels,
@@ -88,6 +89,11 @@ def test_models_of_ones_own_are_left_alone(apart):
     assert said("model.py:Mine") == said("package.module:Mine") == apart == []
 
 
+def test_the_process_that_compiles_starts_no_other(apart, monkeypatch):
+    monkeypatch.setenv(APART, "1")
+    assert said() == apart == []
+
+
 def test_a_rehearsal_that_fails_is_told():
     assert not compiled_apart("no such model", {})
 
@@ -112,15 +118,21 @@ def test_what_ends_at_once_says_nothing_and_what_fails_is_no_first_use(apart):
 
 
 @pytest.mark.long
-def test_the_first_training_of_an_installation_stays_within_its_plan(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("mlr", ["--set", "polish=1"]), ("mf", []), ("mf", ["--schedule", "serial", "--valid", "data.zarr"])],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_the_first_training_of_an_installation_stays_within_its_plan(tmp_path, model, options):
     synth("lshtc1_large", tmp_path / "data.zarr", rows=500, cols=300, classes=40, nnz_per_row=10)
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba"), "NUMBA_DEBUG_CACHE": "1"}
     for first in (True, False):
-        command = [sys.executable, "-m", "oocml.cli", "train", "mlr", "data.zarr", "run.zarr", "--json"]
-        command += ["--epochs", "1", "--set", "polish=1", "--memory", "1GiB", "--overwrite"]
+        command = [sys.executable, "-m", "oocml.cli", "train", model, "data.zarr", "run.zarr", "--json"]
+        command += ["--epochs", "1", "--memory", "1GiB", "--overwrite", *options]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
         )
         summary = json.loads(done.stdout)
         assert done.stderr.count(COMPILING) == first
         assert summary["peak_memory_bytes"] <= summary["planned_memory_bytes"]
+        assert "data saved" not in done.stderr, "numba compiled something in the process that trains"
