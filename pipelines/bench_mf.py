@@ -9,7 +9,6 @@ Every section prints a table and writes a CSV file; figures with a goal go to a 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import click
 import numpy as np
 
 from oocml import api
-from oocml.errors import OocmlError
 from oocml.kernels.mf import Side, Step, mf_visit
 from oocml.kernels.noise import visiting_order
 from oocml.store.buffers import aligned_empty
@@ -28,7 +26,7 @@ from . import datasets, movielens
 from .bench_mlr_kernel import cpu_seconds
 from .bench_options import Options, interleaved, median, one_thread, say
 from .process import train_alone
-from .sections import run_sections
+from .sections import errors_in_one_line, run_sections
 from .table import Finding, Section
 from .training import discard, measure
 
@@ -203,11 +201,8 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
 @click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
 def main(only: str | None, **given: Any) -> None:
     """Measure matrix factorization."""
-    try:
+    with errors_in_one_line():
         run_sections(SECTIONS, only, Options(**given))
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ Every section prints a table and writes a CSV file; figures with a goal go to a 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-
-from oocml.errors import OocmlError
 
 from . import (
     bench_mlr_epoch,
@@ -27,7 +24,7 @@ from . import (
     bench_mlr_time_to,
 )
 from .bench_options import Options
-from .sections import run_sections
+from .sections import errors_in_one_line, run_sections
 from .table import Section
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
@@ -51,11 +48,8 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
 @click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
 def main(only: str | None, **given: Any) -> None:
     """Measure DS-MLR."""
-    try:
+    with errors_in_one_line():
         run_sections(SECTIONS, only, Options(**given))
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

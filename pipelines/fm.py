@@ -14,7 +14,6 @@ one row block or a small step; methods with 4 and 16 row blocks show what else c
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from .datasets import Splits
 from .fm_sets import SOURCES
 from .methods import Experiment, Method, Row, compare, last_lines, lengths
 from .plots import Panel, curves
+from .sections import errors_in_one_line
 from .table import Finding, Section
 
 ONE, FEW, MANY, LANES = (1, 1), (4, 4), (16, 4), (32, 4)
@@ -123,11 +123,8 @@ def summary(rows: Sequence[Row]) -> Section:
 @click.option("--seed", default=0)
 def main(**given: Any) -> None:
     """Compare solvers of factorization machines."""
-    try:
+    with errors_in_one_line():
         run(**given)
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 def run(

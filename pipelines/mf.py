@@ -10,7 +10,6 @@ go from the first dispatch to the last commit, with workers that are there alrea
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from . import datasets, movielens
 from .datasets import Splits
 from .methods import Experiment, Method, Row, compare, last_lines, lengths
 from .plots import Panel, curves
+from .sections import errors_in_one_line
 from .table import Finding, Section
 
 SCHEDULES = ("serial", "sync", "async")
@@ -116,11 +116,8 @@ def summary(rows: Sequence[Row]) -> Section:
 @click.option("--seed", default=0)
 def main(**given: Any) -> None:
     """Compare schedules and steps of matrix factorization."""
-    try:
+    with errors_in_one_line():
         run(**given)
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 def run(

@@ -11,7 +11,6 @@ with. Seconds are ours from the first dispatch to the last commit, scikit-learn'
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from . import datasets, softmax
 from .datasets import Splits
 from .methods import lengths
 from .plots import objective_against_time
+from .sections import errors_in_one_line
 from .table import show_rows, write_csv
 from .training import discard, measure
 
@@ -183,11 +183,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 @click.option("--seed", default=0)
 def main(**given: Any) -> None:
     """Compare MLR methods on one or several datasets."""
-    try:
+    with errors_in_one_line():
         compare(**given)
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 def compare(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ import click
 
 from oocml.config import parse_size
 from oocml.engine.cluster import local_client
-from oocml.errors import OocmlError
 
 from . import datasets
 from .bench_options import n_cpus, say
 from .datasets import Splits
-from .sections import run_sections
+from .sections import errors_in_one_line, run_sections
 from .steady import Clock, Phase, Rate, Throttle, rate, train_for
 from .table import Section
 
@@ -219,12 +217,9 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {"speed_up": speed_up, "stra
 @click.option("--memory", default="4GiB", help="Of a training (default: 4GiB).")
 def main(out: Path, only: str | None, full: bool, seconds: float | None, memory: str) -> None:
     """Measure speed-up, and the cost of slow workers."""
-    try:
+    with errors_in_one_line():
         options = Options(out, full, seconds or (60.0 if full else 4.0), parse_size(memory))
         run_sections(SECTIONS, only, options)
-    except OocmlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

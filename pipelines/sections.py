@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -23,6 +25,16 @@ class HasFolder(Protocol):
 
 
 Chosen = TypeVar("Chosen", bound=HasFolder)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Around the work of a command: say what went wrong in a line, and exit with the code of the error."""
+    try:
+        yield
+    except OocmlError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 def run_sections(
