@@ -171,6 +171,8 @@ class Driver:
         ledger.objective = float(item.objective)
         ledger.results.append(_mark(item))
         self.journal.flush(force=True)
+        if item.notice:
+            self._emit(events.Notice(item.notice))
         return None
 
     def _check_finite(self, item: Epoch | Final) -> None:

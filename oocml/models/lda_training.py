@@ -24,6 +24,8 @@ from oocml.models.protocol import Epoch, Epochs, Final, Parts, Problem, Program
 
 LEARN_FROM, LEARN_EVERY, LEARN_STEPS = 10, 5, 3
 """Priors are learnt after epoch 10, when topics have come apart, and every five epochs from there, by three steps."""
+ALIKE = 0.75
+"""Evenness of responsibilities from which on topics are alike: 0.98 where they begin, 0.1 to 0.4 at an end."""
 CHANGE = 1e-3
 """Inner iterations end when gamma changes by less than this on average."""
 
@@ -47,6 +49,8 @@ class Training:
         """The epoch with which a training was stopped early."""
         self.n_batches = 0
         """Steps of stochastic inference so far."""
+        self.evenness = 0.0
+        """Entropy of the responsibilities that are kept, when last measured: 1 if all are equal."""
 
     def program(self, segments: tuple[int, ...]) -> Program:
         """Random responsibilities or topics; then per segment its epochs and the exact bound."""
@@ -72,7 +76,16 @@ class Training:
                 number += n
             bound = yield from self.measure()
             yield lda_passes.top_words()
-            yield Final(-bound / self.tokens, extra=self.extra(bound))
+            yield Final(-bound / self.tokens, extra=self.extra(bound), notice=self.notice(number))
+
+    def notice(self, number: int) -> str:
+        """What to say of topics that have not come apart."""
+        if self.evenness < ALIKE:
+            return ""
+        return (
+            f"topics are still alike after {number} epochs: words are shared out among all of them; "
+            "more epochs are needed, 40 are usual (resume, --epochs +N)"
+        )
 
     def extra(self, bound: float) -> dict[str, float]:
         learnt = {"alpha": self.alpha, "eta": self.eta} if self.settings["learn_priors"] else {}
@@ -175,6 +188,8 @@ class Training:
         if self.counts:
             return (yield from self.measure_batches())
         recounted = yield lda_passes.recount(self.support)
+        size = support_size(self.settings) if self.support else int(self.settings["n_topics"])
+        self.evenness = float(recounted["entropy"]) / (self.tokens * np.log(size))
         yield from self.shift_to_learnt()
         documents = yield lda_passes.documents(self.alpha)
         words = yield lda_passes.words(bound=True)

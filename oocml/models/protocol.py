@@ -196,6 +196,8 @@ class Final:
     objective: float
     """The exact objective of the state as it stands."""
     extra: Mapping[str, float] = field(default_factory=dict)
+    notice: str = ""
+    """What whoever trains should know of the result, in one line."""
 
 
 class Verdict(NamedTuple):

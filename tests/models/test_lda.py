@@ -228,6 +228,13 @@ def test_epochs_say_what_they_measure():
     assert run.epochs[0].extra["cvb0"] == -run.epochs[0].objective
 
 
+def test_topics_that_have_not_come_apart_are_told_of():
+    one, many = (training(planted(), inference="cvb0").run(n).finals[0].notice for n in (1, 40))
+    assert "alike after 1 epochs" in one
+    assert "\n" not in one
+    assert many == ""
+
+
 def test_kinds_of_epochs():
     settings = LDA().defaults()
     kinds = [kind_of(settings, number, 8) for number in range(1, 9)]

@@ -6,6 +6,7 @@ import pytest
 from oocml import api
 from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
+from oocml.engine.events import Notice
 from oocml.engine.score import batches
 from oocml.errors import DoesNotFit, InputError
 from oocml.types import Csr, Panel
@@ -85,6 +86,13 @@ def test_words_are_exported_by_columns_of_the_dataset(run):
     np.testing.assert_array_equal(arrays["word"], np.arange(60))
     phi = arrays["topic_word"] / arrays["totals"]
     np.testing.assert_allclose(phi[arrays["top_words"][0], 0], arrays["top_weights"][0], rtol=1e-4)
+
+
+def test_a_training_ends_with_a_notice_where_topics_are_alike(stored, tmp_path):
+    seen = []
+    settings = {"n_topics": 20, "inference": "cvb0"}
+    trained(stored, tmp_path / "run.zarr", epochs=1, settings=settings, monitors=[seen.append])
+    assert any("alike" in event.text for event in seen if isinstance(event, Notice))
 
 
 def test_every_checkpoint_has_topics_with_words(stored, tmp_path):
