@@ -1,4 +1,4 @@
-"""How steps follow the loss, and what comes of it: more epochs never make a model worse."""
+"""How steps follow the loss, and what comes of it: more epochs seldom make a model worse (see docs/limits.md)."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_given_steps_do_not_follow_the_loss():
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_more_epochs_never_end_higher(name):
+def test_more_epochs_end_no_higher_on_these_sets(name):
     X, y = SETS[name]()
     ten, forty, many = (ends(X, y, n)[0] for n in (10, 40, 160))
     assert max(forty, many) < 1.01 * ten
@@ -100,7 +100,7 @@ def test_more_epochs_never_end_higher(name):
 
 @pytest.mark.parametrize("settings", [{}, {"polish": 2}])
 @pytest.mark.parametrize("name", SETS)
-def test_a_resumed_training_never_ends_above_where_it_began(name, settings):
+def test_a_resumed_training_of_these_sets_ends_no_higher_than_it_began(name, settings):
     X, y = SETS[name]()
     for segments in ((10, 1), (10, 2), (10, 5), (1, 1)):
         began, ended = ends(X, y, *segments, **settings)
