@@ -102,7 +102,7 @@ class ProcessorTime:
 
 
 def timed(sets: Sequence[Splits], methods: Sequence[Method], experiment: Experiment) -> list[Row]:
-    """`compare` for methods of this process, with the processor time of every line."""
+    """`compare` for methods of this process, with the processor time of every line; the table is written after each."""
     clock, rows = ProcessorTime(), []
     experiment = replace(experiment, options={**experiment.options, "also": (clock,)})
     for splits in sets:
@@ -111,6 +111,7 @@ def timed(sets: Sequence[Splits], methods: Sequence[Method], experiment: Experim
             for n_epochs in experiment.epochs:
                 for row in lines(splits, method, replace(experiment, epochs=(n_epochs,))):
                     rows.append({**row, "cpu_seconds": clock.seconds})
+            write_csv(rows, experiment.table)
     return rows
 
 
