@@ -57,6 +57,10 @@ SETTINGS = {
     "distributed.worker.memory.terminate": False,
     "distributed.worker.preload": ["oocml.engine.worker_setup"],
     "distributed.admin.large-graph-warning-threshold": "1GiB",
+    # what processes keep of the past must not grow with a training: a worker's profile alone is 80 KB a cycle
+    "distributed.worker.profile.cycle": "10s",
+    "distributed.admin.low-level-log-length": 50,
+    "distributed.admin.system-monitor.log-length": 500,
 }
 
 
