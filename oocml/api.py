@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
-from oocml.engine.events import EpochDone, Event, Monitor
+from oocml.engine.events import EpochDone, Event, Monitor, RunDone
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import InputError, NonFinite, UsageError
 from oocml.models.protocol import Problem
@@ -21,7 +23,8 @@ from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import Layout
 from oocml.schedule.panel_layout import Pins
 from oocml.schedule.plan import Plan
-from oocml.store.run import RunStore, check_place, remove_leftovers
+from oocml.store.replacing import bring_back, remove_leftovers
+from oocml.store.run import RunStore, check_place
 from oocml.training import (
     Session,
     Workplace,
@@ -153,7 +156,8 @@ def train(
         a better one.
     overwrite
         Replace a run that is there. It is as it was if anything fails before all is ready to begin, or the data turn
-        out not to be trainable in the first epoch.
+        out not to be trainable in the first epoch; whatever else stops that epoch leaves it beside ``out``, under a
+        name that ends in ``.partial-old``, until the epoch is done.
     durable
         Survive a power loss, too (slower).
     monitors
@@ -171,23 +175,32 @@ def train(
     pins = Pins(row_blocks, col_blocks)
     asked = {"memory": memory or DEFAULT_MEMORY, "task_memory": task_memory, "pins": pins}
     kept = {"epochs": epochs, "schedule": schedule, "durable": durable, "validation": validation}
+    bring_back(Path(os.path.abspath(out)))
     check_place(out, overwrite)
     with open_workplace(session, model, problem, dataset, **asked) as place:
         run = _begin(out, place, model, problem, dataset, overwrite=overwrite, **kept)
-        with run.lock():
-            try:
-                return drive(run, place, replace(session, monitors=[*monitors, partial(_has_begun, run)]))
-            except (InputError, NonFinite):
-                if not run.read_ledger().history:  # its data cannot be trained on: no run is to be resumed
-                    run.withdraw()
-                raise
-            finally:
-                run.let_go()
+        with run.lock(), _replacing(run, session, new=True) as watched:
+            return drive(run, place, watched)
 
 
-def _has_begun(run: RunStore, event: Event) -> None:
-    """Let the run go that this one replaces, once it has an epoch."""
-    if isinstance(event, EpochDone):
+@contextmanager
+def _replacing(run: RunStore, session: Session, *, new: bool) -> Iterator[Session]:
+    """Keep the run that this one replaces until this one has an epoch; bring it back if the data can't be trained on.
+
+    Yields the session to train it with. A run that is not ``new`` is withdrawn only if another one comes back.
+    """
+
+    def let_go(event: Event) -> None:
+        if isinstance(event, EpochDone | RunDone):
+            run.let_go()
+
+    try:
+        yield replace(session, monitors=[*session.monitors, let_go])
+    except (InputError, NonFinite):
+        if (new or run.replaced is not None) and not run.has_epoch:
+            run.withdraw()
+        raise
+    finally:
         run.let_go()
 
 
@@ -228,6 +241,7 @@ def resume(
     Memory, schedule and durability are those the run was begun with, unless given.
     """
     _check_epochs(epochs)
+    bring_back(Path(os.path.abspath(path)))
     run = RunStore(path)
     if epochs is None and run.read_ledger().finished:
         return Run(path)
@@ -246,7 +260,8 @@ def resume(
     }
     with run.lock(), open_workplace(session, run.model_reference, problem_of(run), dataset, **asked) as place:
         remove_leftovers(run.path)
-        return drive(run, place, session, more_epochs=epochs)
+        with _replacing(run, session, new=False) as watched:
+            return drive(run, place, watched, more_epochs=epochs)
 
 
 def _check_epochs(epochs: int | None) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import click
@@ -177,7 +178,11 @@ def resumable(run: str, *, new: bool) -> Iterator[None]:
             raise OocmlError(f"interrupted before {run} was made; nothing is left of it") from None
         if left == before:
             raise OocmlError(f"interrupted before {run} was replaced; it is as it was") from None
-        raise OocmlError(f"interrupted; `oocml resume {run}` finishes the run") from None
+        from oocml.store.replacing import set_aside
+
+        old = set_aside(Path(run))
+        kept = f"; the run that it replaces is kept as {old} until it has an epoch" if old.exists() else ""
+        raise OocmlError(f"interrupted; `oocml resume {run}` finishes the run{kept}") from None
 
 
 def _identity(run: str) -> int | None:

@@ -12,7 +12,6 @@ RUN.zarr/
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -27,14 +26,14 @@ import numpy.typing as npt
 import zarr
 
 from oocml.data.dataset import read_kind
-from oocml.errors import InputError, RunBusy, UsageError
+from oocml.errors import InputError, UsageError
+from oocml.store import replacing
 from oocml.store.arrays import MAX_STAMP, StoredArray
-from oocml.store.chunks import PARTIAL, require_hard_links, write_failed
+from oocml.store.chunks import PARTIAL, require_hard_links
 from oocml.store.ledger import STAMPS_PER_DRIVER, Ledger, read_ledger, write_ledger
+from oocml.store.replacing import LEDGER, LOCK, held_lock, put_in_place, remove_leftovers, writing
 
 SCHEMA = 1
-LEDGER = "ledger"
-LOCK = ".lock"
 TILE_NNZ = "tile_nnz"
 """Of what a run holds of its data: the stored entries of each tile."""
 
@@ -64,23 +63,24 @@ class RunStore:
             )
         self.config: dict[str, Any] = config
 
-    replaced: Path | None = None
-    """Where the run is whose place this one took, until one of them is let go."""
+    @property
+    def replaced(self) -> Path | None:
+        """Where the run is whose place this one took, until this one has an epoch on disk."""
+        old = replacing.set_aside(self.path)
+        return old if old.exists() else None
+
+    @property
+    def has_epoch(self) -> bool:
+        """Whether it has an epoch on disk, or all that its program asked for."""
+        return replacing.has_epoch(self.path)
 
     def withdraw(self) -> None:
-        """Leave no run, or the one whose place this one took."""
-        aside = _beside(self.path)
-        os.rename(self.path, aside)
-        if self.replaced is not None:
-            os.rename(self.replaced, self.path)
-            self.replaced = None
-        shutil.rmtree(aside, ignore_errors=True)
+        """Leave no run, or the one whose place this one took; only the lock's holder may."""
+        replacing.withdraw(self.path)
 
     def let_go(self) -> None:
-        """Remove the run whose place this one took."""
-        if self.replaced is not None:
-            shutil.rmtree(self.replaced, ignore_errors=True)
-            self.replaced = None
+        """Remove the run whose place this one took, if this one has an epoch; only the lock's holder may."""
+        replacing.let_go(self.path)
 
     @property
     def ledger_path(self) -> Path:
@@ -134,7 +134,7 @@ class RunStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run; the kernel lets go of it when this process dies. `RunBusy` if another driver has it."""
-        with _held_lock(self.path):
+        with held_lock(self.path):
             yield
 
     def sweep(self, live: Mapping[str, set[str]]) -> int:
@@ -171,7 +171,7 @@ def check_place(path: str | os.PathLike[str], overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{path} exists; `oocml resume` goes on with it, --overwrite replaces it")
-    with _held_lock(path):
+    with held_lock(path):
         pass
 
 
@@ -196,8 +196,8 @@ def create_run(
     held
         Small arrays the run keeps of its training data.
     overwrite
-        Replace a run that is there: it is kept aside until `RunStore.let_go` or `RunStore.withdraw`. An empty folder
-        is always replaced.
+        Replace a run that is there: it is kept aside until this one has an epoch (`oocml.store.replacing`). An empty
+        folder is always replaced.
     fill
         Called with the run's group to write what else it keeps.
     check
@@ -206,43 +206,20 @@ def create_run(
     check_place(path, overwrite)
     path = Path(os.path.abspath(path))
     remove_leftovers(path)
-    beside = _beside(path)
+    beside = replacing.beside(path)
     with ExitStack() as stack:
         if (path / LEDGER).exists():
-            stack.enter_context(_held_lock(path))  # nobody trains what is about to be replaced
+            stack.enter_context(held_lock(path))  # nobody trains what is about to be replaced
         stack.callback(shutil.rmtree, beside, ignore_errors=True)
-        with _writing(path):
+        with writing(path):
             _write_run(beside, config, arrays, held, segments, model_file)
             if fill is not None:
                 fill(zarr.open_group(str(beside), mode="r+"))
         if check is not None:
             check(RunStore(beside))
-        with _writing(path):
-            replaced = _put_in_place(beside, path)
-    run = RunStore(path)
-    run.replaced = replaced
-    return run
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise write_failed(error, path) from error
-
-
-@contextmanager
-def _held_lock(path: Path) -> Iterator[None]:
-    fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunBusy(f"{path} is being trained by another process; wait for it or stop it") from None
-        yield
-    finally:
-        os.close(fd)
+        with writing(path):
+            put_in_place(beside, path)
+    return RunStore(path)
 
 
 def _write_run(
@@ -269,27 +246,6 @@ def _write_run(
     write_ledger(beside / LEDGER, _first_ledger(arrays, segments, first_stamp))
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}{PARTIAL}-{os.getpid()}")
-
-
-def _put_in_place(beside: Path, path: Path) -> Path | None:
-    """Where the run that was there is now."""
-    if not (path / LEDGER).exists():
-        (path / LOCK).unlink(missing_ok=True)  # of a creation that was killed
-        os.rename(beside, path)  # replaces an empty folder, too
-        return None
-    old = path.with_name(f"{path.name}{PARTIAL}-old-{os.getpid()}")
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(path, old)
-    try:
-        os.rename(beside, path)
-    except OSError:
-        os.rename(old, path)
-        raise
-    return old
-
-
 def _create_state_array(group: zarr.Group, array: StoredArray) -> None:
     group.create_array(
         f"state/{array.name}",
@@ -312,21 +268,3 @@ def _first_ledger(arrays: Mapping[str, StoredArray], segments: list[int], first_
         segments=segments,
         next_stamp=first_stamp,
     )
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed creations of this run left beside it."""
-    for leftover in path.parent.glob(f"{path.name}{PARTIAL}-*"):
-        pid = leftover.name.rpartition("-")[2]
-        if not (pid.isdigit() and _alive(int(pid))):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -102,6 +102,22 @@ def test_ctrl_c_says_whether_a_run_is_left(run_cli, api, tmp_path, verb, args, t
     assert left.err == f"error: {line.format(run)}\n"
 
 
+def test_ctrl_c_says_where_the_run_is_that_was_to_be_replaced(run_cli, api, tmp_path):
+    run, old = tmp_path / "run.zarr", tmp_path / "run.zarr.partial-old"
+
+    def interrupt(*args, **options):
+        run.rename(old)
+        run.mkdir()
+        raise KeyboardInterrupt
+
+    run.mkdir()
+    api.answers["train"] = interrupt
+    kept = f"the run that it replaces is kept as {old} until it has an epoch"
+    assert run_cli("train", "mlr", "d.zarr", run, "--overwrite").err == (
+        f"error: interrupted; `oocml resume {run}` finishes the run; {kept}\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "at"), [([], {}), (["--at", "best"], {"at": "best"}), (["--at", "7"], {"at": 7})]
 )

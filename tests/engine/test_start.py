@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,10 +15,8 @@ import pytest
 import oocml
 from oocml.data.specs import load_spec
 from oocml.data.writer import DatasetWriter
-from oocml.engine.driver import Driver
-from oocml.engine.events import Event
 from oocml.engine.start import problem_of_spec
-from oocml.errors import InputError, NonFinite, RunBusy, UsageError
+from oocml.errors import NonFinite, RunBusy, UsageError
 from oocml.models.registry import load_model
 from oocml.types import Csr, Panel
 from tests.engine.toys import TESTS, TOY, drive, fingerprint
@@ -80,7 +77,7 @@ def test_what_killed_creations_left_is_removed(tmp_path, toy_dataset):
     out = tmp_path / "run.zarr"
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    for left in (f"run.zarr.partial-{dead.pid}", f"run.zarr.partial-old-{dead.pid}"):
+    for left in (f"run.zarr.partial-{dead.pid}", f"run.zarr.partial-gone-{dead.pid}"):
         (tmp_path / left / "state").mkdir(parents=True)
     oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial")
     assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
@@ -108,55 +105,6 @@ def test_an_empty_folder_is_replaced_even_if_a_killed_creation_left_its_lock(tmp
     oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial")
     assert oocml.open_run(out).info(deep=True)["whole"]
     assert list(tmp_path.iterdir()) == [out]
-
-
-def test_a_run_that_cannot_be_replaced_after_all_comes_back(new_run, toy_dataset, monkeypatch):
-    toy = new_run()
-    before = fingerprint(toy.run)
-    rename = os.rename
-
-    def fail(source: Any, target: Any) -> None:
-        if target == toy.run.path and ".partial-old-" not in str(source):
-            raise OSError(5, "Input/output error")
-        rename(source, target)
-
-    monkeypatch.setattr("oocml.store.run.os.rename", fail)
-    with pytest.raises(oocml.errors.OocmlError, match="Input/output error"):
-        oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True)
-    assert fingerprint(toy.run) == before
-
-
-@pytest.mark.parametrize("error", [InputError, NonFinite])
-def test_data_that_cannot_be_trained_on_leave_the_run_that_was_there_or_none(
-    new_run, toy_dataset, tmp_path, monkeypatch, error
-):
-    toy = new_run()
-    drive(toy)
-    before = fingerprint(toy.run)
-
-    def fail(driver: Driver) -> None:
-        assert fingerprint(driver.run) != before, "the new run is in place"
-        raise error("a negative number of words")
-
-    monkeypatch.setattr(Driver, "train", fail)
-    for out in (toy.run.path, tmp_path / "new.zarr"):
-        there = set(out.parent.iterdir())
-        with pytest.raises(error, match="negative"):
-            oocml.train(TOY, toy_dataset, out, epochs=1, schedule="serial", overwrite=True)
-        assert set(out.parent.iterdir()) == there
-    assert fingerprint(toy.run) == before
-
-
-def test_a_run_is_kept_aside_until_the_one_in_its_place_has_an_epoch(new_run, toy_dataset):
-    toy = new_run()
-    aside: dict[str, int] = {}
-
-    def look(event: Event) -> None:
-        kept = [path for path in toy.run.path.parent.iterdir() if ".partial-old-" in path.name]
-        aside.setdefault(type(event).__name__, len(kept))
-
-    oocml.train(TOY, toy_dataset, toy.run.path, epochs=1, schedule="serial", overwrite=True, monitors=[look])
-    assert (aside["RunStarted"], aside["EpochDone"], aside["RunDone"]) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("kind", ["a file", "a folder with other things"])
