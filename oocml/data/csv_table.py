@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from oocml.data.array_rows import ArrayFacts, ArrayReader
 from oocml.data.classes import ClassNumbers
-from oocml.data.parts import Block, BytesArray, body_parts, iter_blocks, open_stream
+from oocml.data.parts import Block, BytesArray, body_parts, iter_blocks, open_stream, undamaged
 from oocml.data.ratings_layout import BOM, LINE_BYTES, check_sep, split_fields
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch
 from oocml.errors import InputError, UsageError
 from oocml.kernels import csv_table
-
-if TYPE_CHECKING:
-    pass
 
 SEPARATORS = (b"\t", b",", b";")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -112,7 +109,7 @@ class CsvReader(ArrayReader):
 
     def _layout(self, path: str) -> TableLayout:
         """Look at the first lines of a file."""
-        with open_stream(path) as file:
+        with open_stream(path) as file, undamaged(path):
             before = [file.readline(LINE_BYTES) for _ in range(self._header or 0)]
             names = before[-1] if before else b""
             first = _next_line(file, before)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oocml.data.parts import Block, BytesArray, body_parts, iter_blocks, open_stream
+from oocml.data.parts import Block, BytesArray, body_parts, iter_blocks, open_stream, undamaged
 from oocml.data.readers import BadLines, Part, RowBatch, Schema, Totals
 from oocml.data.word_list import read_words, word_schema
 from oocml.errors import InputError
@@ -180,7 +180,7 @@ def read_header(path: str) -> DocwordHeader:
     """
     numbers: list[int] = []
     n_bytes = 0
-    with open_stream(path) as file:
+    with open_stream(path) as file, undamaged(path):
         for n, what in enumerate(("documents", "words", "entries"), start=1):
             line = file.readline(200)
             n_bytes += len(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from oocml.data.parts import open_stream
+from oocml.data.parts import open_stream, undamaged
 from oocml.data.ratings_layout import check_sep, split_fields
 from oocml.errors import InputError
 
@@ -26,7 +26,7 @@ def warning_of(path: str, sep: str | None = None) -> str | None:
     """
     by = check_sep(sep) or b""
     try:
-        with open_stream(path) as file:
+        with open_stream(path) as file, undamaged(path):
             read = (file.readline(LINE_BYTES) for _ in range(N_LINES))
             lines = [line for line in read if line.strip()]
     except (OSError, InputError):

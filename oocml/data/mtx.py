@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,10 @@ from oocml.data.array_labels import LabelSource, open_labels
 from oocml.data.array_rows import ArrayReader, check_matrix
 from oocml.data.arrays import check_single, facts_of
 from oocml.data.entry_spill import EntrySpill
-from oocml.data.parts import compression, iter_blocks, open_stream
+from oocml.data.parts import compression, iter_blocks, open_stream, undamaged
 from oocml.data.readers import BadLines, Part, RowBatch
 from oocml.data.sparse_source import spilled_rows
 from oocml.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 BLOCK_BYTES = 4 << 20
 MAX_COMMENT_LINES = 100_000
@@ -119,7 +116,7 @@ def read_header(path: str) -> MtxHeader:
         The file is missing, empty, no Matrix Market file, or one of another kind than the reader reads.
     """
     compression(path)
-    with open_stream(path) as file:
+    with open_stream(path) as file, undamaged(path):
         banner = file.readline(1000)
         words = banner.decode("latin-1").lower().split()
         if len(words) != 5 or words[0] != "%%matrixmarket":

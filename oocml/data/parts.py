@@ -253,13 +253,20 @@ def _skip_line(file: IO[bytes]) -> int:
             return skipped
 
 
-def _read(file: IO[bytes], n_bytes: int, path: str) -> bytes:
+@contextlib.contextmanager
+def undamaged(path: str) -> Iterator[None]:
+    """Turn what a decompressor says of a damaged file into an `InputError`."""
     try:
-        return _read_full(file, n_bytes)
+        yield
     except EOFError:
         raise InputError(f"{path} is cut short (its compressed stream ends early); fetch it again") from None
     except (OSError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise InputError(f"{path} is damaged: {error}; fetch it again") from None
+
+
+def _read(file: IO[bytes], n_bytes: int, path: str) -> bytes:
+    with undamaged(path):
+        return _read_full(file, n_bytes)
 
 
 def _read_full(file: IO[bytes], n_bytes: int) -> bytes:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.data.mtx import read_header
-from oocml.data.parts import open_stream
+from oocml.data.parts import open_stream, undamaged
 from oocml.errors import InputError, UsageError
 from oocml.kernels.delimited import NEWLINE, find_field, skip_blanks
 
@@ -100,11 +100,11 @@ def find_layout(path: str, given: Given = Given()) -> RatingsLayout:  # noqa: B0
     InputError
         There are no lines, or no two fields in one.
     """
-    with open_stream(path) as file:
+    with open_stream(path) as file, undamaged(path):
         first = file.readline(LINE_BYTES)
         if first.removeprefix(BOM).lower().startswith(b"%%matrixmarket"):
             return _market_layout(path)
-    with open_stream(path) as file:
+    with open_stream(path) as file, undamaged(path):
         header = [file.readline(LINE_BYTES) for _ in range(given.header or 0)]
         blank = []
         while (first := file.readline(LINE_BYTES)) and not first.strip(b" \t\r\n" + BOM):

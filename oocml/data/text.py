@@ -17,7 +17,7 @@ import numpy as np
 
 from oocml.data import tokens
 from oocml.data.classes import PartMap, label_maps, no_map, number_classes
-from oocml.data.parts import body_parts, check_encoding, iter_blocks, open_stream
+from oocml.data.parts import body_parts, check_encoding, iter_blocks, open_stream, undamaged
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch, Schema, Totals
 from oocml.data.vocabulary import (
     MAX_WORDS,
@@ -110,13 +110,13 @@ class TextReader:
         return body_parts(paths, part_bytes, self._header_bytes)
 
     def _header_bytes(self, path: str) -> int:
-        with open_stream(path) as file:
+        with open_stream(path) as file, undamaged(path):
             return sum(len(file.readline()) for _ in range(self.header))
 
     def _classed(self, path: str) -> bool:
         if self.classes != "auto":
             return self.classes == "yes"
-        with open_stream(path) as file:
+        with open_stream(path) as file, undamaged(path):
             for _ in range(self.header):
                 file.readline()
             return tokens.has_class_field(file.read(FIRST_BYTES))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from oocml.data.parts import open_stream
+from oocml.data.parts import open_stream, undamaged
 from oocml.data.readers import Schema, Totals, numeric_schema
 from oocml.errors import InputError
 
@@ -25,10 +25,8 @@ def read_words(path: str) -> list[str]:
         The file is missing, empty, damaged or no list of words; or a line is empty, which would shift all that follow.
     """
     try:
-        with open_stream(path) as file:
+        with open_stream(path) as file, undamaged(path):
             text = file.read(MAX_LIST_BYTES)
-    except EOFError:
-        raise InputError(f"{path} is cut short (its compressed stream ends early); fetch it again") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     words = []

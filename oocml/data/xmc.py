@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oocml.data.libsvm import Grammar, parse_block
-from oocml.data.parts import Block, iter_blocks, open_stream, text_parts
+from oocml.data.parts import Block, iter_blocks, open_stream, text_parts, undamaged
 from oocml.data.readers import BadLines, Part, RowBatch, Schema, Totals, numeric_schema
 from oocml.errors import InputError
 
@@ -78,7 +78,7 @@ def read_header(path: str) -> Header:
     InputError
         The first line is something else.
     """
-    with open_stream(path) as file:
+    with open_stream(path) as file, undamaged(path):
         first = file.readline(200)
     fields = first.split()
     if len(fields) != 3 or not all(field.isdigit() for field in fields):

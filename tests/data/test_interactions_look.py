@@ -5,7 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
+from oocml.data.ingest import ingest
 from oocml.data.interactions_look import warning_of
+from oocml.data.word_list import read_words
+from oocml.errors import InputError
 
 USERS, ITEMS = np.random.default_rng(0).integers(0, (50, 400), (60, 2)).T
 
@@ -64,3 +67,17 @@ def test_what_cannot_be_read_or_says_little_is_left_to_ingest(tmp_path):
     assert warning_of(str(tmp_path / "absent.txt")) is None
     assert told(tmp_path, ["1 2 3"] * 3) is None
     assert told(tmp_path, []) is None
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: raw[:-20], lambda raw: raw[:30] + b"\xff" * 40 + raw[70:]])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, spoil):
+    path = tmp_path / "x.txt.gz"
+    rng = np.random.default_rng(0)
+    lines = lists(rng, rng.integers(1, 6, 60))
+    path.write_bytes(spoil(gzip.compress("\n".join(lines).encode())))
+    assert warning_of(str(path)) is None
+    with pytest.raises(InputError, match=r"x\.txt\.gz is (cut short|damaged).*; fetch it again$"):
+        ingest("interactions", [str(path)], str(tmp_path / "x.zarr"))
+    with pytest.raises(InputError, match=r"x\.txt\.gz is (cut short|damaged).*; fetch it again$"):
+        read_words(str(path))
+    assert list(tmp_path.iterdir()) == [path]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oocml.data import parts as parts_module
+from oocml.data.ingest import ingest
 from oocml.data.parts import compression, count_lines, iter_blocks, text_parts
 from oocml.errors import InputError
 
@@ -73,6 +74,18 @@ def test_an_altered_compressed_file_is_named(tmp_path, kind):
     path.write_bytes(packed)
     with pytest.raises(InputError, match=r"x\.txt is damaged"):
         list(iter_blocks(text_parts([str(path)], 100)[0]))
+
+
+@pytest.mark.parametrize(
+    "format", ["xmc", "csv", "text", "mtx", "docword", "ldac", "libsvm", "letor", "ratings", "interactions"]
+)
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_every_format_names_a_file_that_is_cut_before_its_first_line_ends(tmp_path, format, kind):
+    path = tmp_path / "x.txt"
+    path.write_bytes(COMPRESS[kind](TEXT)[:15])
+    with pytest.raises(InputError, match=r"x\.txt is (cut short|damaged).*; fetch it again$"):
+        ingest(format, [str(path)], str(tmp_path / "x.zarr"))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
