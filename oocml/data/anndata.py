@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
@@ -28,9 +28,6 @@ from oocml.data.entry_spill import EntrySpill
 from oocml.data.readers import BadLines, LabelLists, Part, RowBatch
 from oocml.data.sparse_source import Compressed, csc_entries, csr_rows, spilled_entries
 from oocml.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 class AnndataReader(ArrayReader):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from oocml.data.npy_stream import NpyArray, NpzFile, open_npy
 from oocml.data.readers import BadLines, Part, RowBatch
 from oocml.data.sparse_source import Compressed, Triples, coo_entries, csc_entries, csr_rows, spilled_entries
 from oocml.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 SPARSE_MEMBERS = {
     "csr": ("shape", "indptr", "indices", "data"),
