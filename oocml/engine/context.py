@@ -6,8 +6,9 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,24 @@ class RunContext:
 
 
 _opening = threading.Lock()
+_pinned: dict[WorkerSetup, RunContext] = {}
 _pools: weakref.WeakSet[BufferPool] = weakref.WeakSet()
 
 
 def run_context(setup: WorkerSetup) -> RunContext:
     """The context of a run; the last one opened is kept, with its caches."""
     with _opening:  # the tasks of a process share one context
-        return _open_context(setup)
+        return _pinned.get(setup) or _open_context(setup)
+
+
+@contextmanager
+def pinned_context(setup: WorkerSetup) -> Iterator[RunContext]:
+    """Keep a context whose caches hold what is nowhere else, whatever other contexts are opened meanwhile."""
+    _pinned[setup] = run_context(setup)
+    try:
+        yield _pinned[setup]
+    finally:
+        del _pinned[setup]
 
 
 @functools.lru_cache(maxsize=1)

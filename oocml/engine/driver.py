@@ -15,11 +15,12 @@ from typing import Any
 
 from oocml.engine import events
 from oocml.engine.advice import smaller_steps
-from oocml.engine.context import RunContext, run_context
+from oocml.engine.context import RunContext, pinned_context, run_context
 from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor
 from oocml.engine.in_process import InProcess
+from oocml.engine.interrupts import Stopped
 from oocml.engine.journal import Journal
 from oocml.engine.judging import Validation, judge
 from oocml.engine.messages import WorkerSetup
@@ -68,8 +69,8 @@ class Driver:
             block_cache_bytes=plan.block_cache_bytes,
             cached_kinds=plan.residency.kinds,
             home=plan.residency.home,
-            pool_bytes=plan.task_bytes * TASKS_AT_ONCE + plan.block_cache_bytes,
-            put_off=plan.all_in_one_process and isinstance(executor, InProcess),
+            pool_bytes=plan.task_bytes * (TASKS_AT_ONCE if plan.workers else 1) + plan.block_cache_bytes,
+            put_off=plan.all_in_one_process and isinstance(executor, InProcess) and not durable,
             durable=durable,
         )
         context: RunContext = run_context(self.setup)
@@ -79,8 +80,7 @@ class Driver:
             context.layout,
             context.specs,
         )
-        held = context.block_cache if self.setup.put_off else None
-        self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable, held=held)
+        self.journal = Journal(run, self.specs, self.layout, self.problem, durable=durable)
         self.dispatcher = Dispatcher(
             self.journal,
             executor,
@@ -102,10 +102,12 @@ class Driver:
         if not isinstance(executor, InProcess):
             self._train()
             return
-        with executor.interrupts.kept_back():
+        with pinned_context(self.setup) as context, executor.interrupts.kept_back():
+            if self.setup.put_off:
+                self.journal.held = context.block_cache
             try:
                 self._train()
-            except KeyboardInterrupt:  # between two tasks
+            except Stopped:
                 self.journal.flush(force=True)
                 raise
 
@@ -315,7 +317,8 @@ class Driver:
         if best:
             journal.keep("best", epoch.number)
         keep(stop)
-        journal.flush(force=not self.setup.put_off)
+        # from the first epoch on the run is worth keeping, and whoever hears of the epoch finds it
+        journal.flush(force=not self.setup.put_off or len(ledger.history) == 1)
         self._emit(
             events.EpochDone(
                 number=epoch.number,

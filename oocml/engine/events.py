@@ -117,6 +117,8 @@ class PassDone:
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
+    """An epoch has ended. Where one process holds all state it may be on disk up to a second later, but the first."""
+
     number: int
     """1-based, counted over the whole life of the run."""
     seconds: float

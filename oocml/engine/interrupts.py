@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+WAITING = b"\nstopping after the task under way; press Ctrl-C again to stop now and lose the last second\n"
+
+
+class Stopped(KeyboardInterrupt):
+    """A Ctrl-C that waited until nothing was half done."""
+
 
 class Interrupts:
-    """Keeps Ctrl-C back until a moment at which nothing is half done."""
+    """Keeps the first Ctrl-C back until a moment at which nothing is half done; the second one does not wait."""
 
     def __init__(self) -> None:
         self._caught = False
 
     @contextmanager
     def kept_back(self) -> Iterator[None]:
-        """Only notice Ctrl-C; one that nobody asked for is raised at the end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python's signals are for the main thread
+        """One that comes too late, when all is done, has no effect."""
+        # Python's signals are for the main thread; who has another answer to Ctrl-C keeps it
+        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not usual or threading.current_thread() is not threading.main_thread():
+            yield
             return
         self._caught = False
-        before = signal.signal(signal.SIGINT, self._notice)
+        signal.signal(signal.SIGINT, self._notice)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
-        self.let_through()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._caught = False
 
     def _notice(self, *_: Any) -> None:
+        if self._caught:
+            raise KeyboardInterrupt
         self._caught = True
+        os.write(2, WAITING)  # what is buffered may be half written
 
     def let_through(self) -> None:
-        """Raise `KeyboardInterrupt` if there was a Ctrl-C."""
+        """Raise `Stopped` if there was a Ctrl-C."""
         if self._caught:
             self._caught = False
-            raise KeyboardInterrupt
+            raise Stopped

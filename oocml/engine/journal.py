@@ -43,11 +43,10 @@ class Journal:
         problem: Problem,
         *,
         durable: bool,
-        held: PinnedCache | None = None,
     ) -> None:
-        """``held`` has the blocks that tasks put off writing, if they do."""
         self.run, self.specs, self.layout, self.problem = run, specs, layout, problem
-        self.held = held
+        self.held: PinnedCache | None = None
+        """Has the blocks that tasks put off writing, if they do."""
         self._put_off: dict[tuple[str, int], int] = {}
         """Stamps of blocks that are current but not on disk."""
         self.durable = durable

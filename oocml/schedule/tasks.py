@@ -85,6 +85,12 @@ def check_pass(pass_: Pass, specs: Specs, *, tiles: bool) -> None:
         raise UsageError(
             f"{where} sweeps {pass_.sweeps} times; models of tiles, and rows seen ahead, allow one"
         )
+    changed = {name for name in pass_.writes if name in pass_.reads and specs[name].kind in ("row", "cell")}
+    if pass_.sweeps > 1 and changed:
+        raise UsageError(
+            f"{where} sweeps {pass_.sweeps} times and changes {min(changed)!r}, of which only the last sweep would be "
+            "kept; read it or write it, or sweep once"
+        )
     if pass_.ahead and pass_.share != (0, 1):
         raise UsageError(f"{where} sees rows ahead, so it has to visit all of them and can have no share")
     if any("entries" in specs[name].dims for name in (*pass_.reads, *pass_.writes)) and not pass_.data:

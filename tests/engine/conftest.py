@@ -40,9 +40,9 @@ def new_run(tmp_path: Path, _begun: Callable[..., ToyRun]) -> Callable[..., ToyR
     return make
 
 
-@pytest.fixture(autouse=True)
-def _blocks_are_not_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every commit is on disk before the next task, as on workers, so that there are many moments for faults."""
+@pytest.fixture
+def every_commit_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit is on disk before the next task, as on workers: there are many moments for faults."""
     monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 0.0)
 
 

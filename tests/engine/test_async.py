@@ -15,6 +15,7 @@ from tests.engine.toys import OTHER, TILES, TOY, ToyRun, drive, fingerprint
 from tests.replay import Replay, recorded_orders
 
 __all__ = ["one_setup"]
+pytestmark = pytest.mark.usefixtures("every_commit_on_disk")
 
 
 def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPatch) -> tuple[object, list]:

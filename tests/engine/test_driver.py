@@ -21,6 +21,8 @@ from oocml.run import Run
 from oocml.store.run import RunStore
 from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint, state_bytes
 
+pytestmark = pytest.mark.usefixtures("every_commit_on_disk")
+
 
 def edited(path: Path, source: str, *edits: tuple[str, str]) -> str:
     """A copy of a test model with some text replaced; its reference."""

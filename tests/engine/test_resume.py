@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from oocml.engine.executors import Completion
-from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import OocmlError
@@ -26,26 +24,12 @@ from tests.engine.toys import (
     state_bytes,
 )
 
+pytestmark = pytest.mark.usefixtures("every_commit_on_disk")
 SHAPES: dict[str, dict[str, Any]] = {
     "toy": {"row_blocks": 3, "col_blocks": 3, "epochs": 2, "caches": False},
     "other": {"row_blocks": 2, "col_blocks": 3, "epochs": 2, "reference": OTHER},
     "tiles": {"row_blocks": 2, "col_blocks": 3, "epochs": 2, "reference": TILES},
 }
-
-
-class Spoiled(InProcess):
-    """Fails in the middle of a task, whose blocks have changed already."""
-
-    def __init__(self, n_tasks: int) -> None:
-        super().__init__()
-        self.n_left = n_tasks
-
-    def wait(self, at_most: float | None = None) -> list[Completion]:
-        self.n_left -= 1
-        completions = super().wait()
-        if self.n_left < 0:
-            raise OocmlError("spoiled")
-        return completions
 
 
 def judged(toy: ToyRun, best: int, patience: int | None = None) -> Validation:
@@ -82,7 +66,9 @@ def case(request: Any, _begun: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
     plain, watched, disk = new(), new(), FaultyDisk()
     train(plain)
-    train(watched, disk)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oocml.engine.journal.PUT_OFF_S", 0.0)  # see every_commit_on_disk
+        train(watched, disk)
     return Case(new, fingerprint(plain.run), len(disk.log))
 
 
@@ -167,42 +153,6 @@ def test_a_ledger_written_in_batches_changes_no_bit(case, monkeypatch):
         strike(toy, at, "kill")
         train(toy)
         assert fingerprint(toy.run) == case.undisturbed, f"killed at moment {at}"
-
-
-def test_blocks_that_are_put_off_change_no_bit(new_run, monkeypatch):
-    shape = SHAPES["other"]
-    plain, toy, struck = new_run(**shape), new_run(**shape), new_run(**shape)
-    drive(plain)
-    monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 1e9)
-    disk = FaultyDisk()
-    with disk.installed():
-        drive(toy)
-    assert fingerprint(toy.run) == fingerprint(plain.run)
-    before, after = (one.run.read_ledger().totals for one in (plain, toy))
-    assert before.get("spared_write_bytes", 0) == 0
-    assert after["write_bytes"] + after["spared_write_bytes"] == before["write_bytes"]
-    assert after["write_bytes"] < before["write_bytes"] / 3
-    for at in range(len(disk.log)):
-        again = copy_run(struck, struck.run.path.with_name(f"struck{at}.zarr"))
-        with FaultyDisk(at, "kill").installed(), pytest.raises(Killed):
-            drive(again)
-        assert_sound(again.run)
-        drive(again)
-        assert fingerprint(again.run) == fingerprint(plain.run), f"killed at moment {at}"
-        assert chunk_files(again.run) == named_files(again.run)
-
-
-def test_what_was_put_off_is_lost_with_the_task_that_spoiled_it(new_run, monkeypatch):
-    shape = SHAPES["other"]
-    plain, toy = new_run(**shape), new_run(**shape)
-    drive(plain)
-    monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 1e9)
-    for n_tasks in (2, 5, 11):
-        with pytest.raises(OocmlError, match="spoiled"):
-            drive(toy, Spoiled(n_tasks))
-        assert_sound(toy.run)
-    drive(toy, forget=False)
-    assert fingerprint(toy.run) == fingerprint(plain.run)
 
 
 def test_training_longer_is_the_same_whether_or_not_it_was_killed(new_run):
