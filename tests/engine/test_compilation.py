@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
@@ -98,22 +98,29 @@ def test_a_rehearsal_that_fails_is_told():
     assert not compiled_apart("no such model", {})
 
 
-def used(after_s=0.0, seconds=0.1, **failing):
-    lines = []
-    with contextlib.suppress(InputError), compiling_here(["ingest", "libsvm"], lines.append, after_s):
-        time.sleep(seconds)
-        if failing:
+def used(*, slow=True, fails=False):
+    """What is said of a use that lasts until it is said, or that ends at once."""
+    lines, said_so = [], threading.Event()
+
+    def say(line):
+        lines.append(line)
+        said_so.set()
+
+    with contextlib.suppress(InputError), compiling_here(["ingest", "libsvm"], say, 0 if slow else 60):
+        assert not slow or said_so.wait(30)
+        if fails:
             raise InputError("bad")
     return lines
 
 
-def test_a_slow_first_use_is_said_once(apart):
+def test_a_slow_first_use_is_said_once(apart, monkeypatch):
     assert used() == [COMPILING_HERE]
-    assert used() == []
+    monkeypatch.setattr(threading, "Timer", None)  # whoever would say it again fails
+    assert used(slow=False) == []
 
 
 def test_what_ends_at_once_says_nothing_and_what_fails_is_no_first_use(apart):
-    assert used(after_s=9, seconds=0, fails=True) == []
+    assert used(slow=False, fails=True) == []
     assert used(fails=True) == used() == [COMPILING_HERE]
 
 
