@@ -18,6 +18,8 @@ CHUNK_ROWS = 2**20
 """Most rows of a chunk."""
 NUMBERS_AT_ONCE = 2**16
 """Numbers that are made text at a time."""
+SHARES = {"topics": "proportions", "components": "responsibilities"}
+"""Outputs that number parts of a model, and those that say how much of a row is theirs."""
 
 
 class Sink(Protocol):
@@ -54,8 +56,9 @@ class ZarrSink:
 class TextSink:
     """Lines, by what is predicted.
 
-    Labels: a row a line, ``label:score`` pairs, best first. Entries and rankings: tab-separated row, column and value
-    a line, as the csv module quotes. Anything else: the numbers of a row a line, tabs between.
+    Labels: a row a line, ``label:score`` pairs, best first. Topics and components likewise, by number; shares of all of
+    them in the order of these numbers. Entries and rankings: tab-separated row, column and value a line, as the csv
+    module quotes. Anything else: the numbers of a row a line, tabs between.
     """
 
     def __init__(self, path: Path, names: OutputNames) -> None:
@@ -77,6 +80,8 @@ class TextSink:
             self._write_entries(lo + row, outputs["columns"][row, place], outputs["scores"][row, place])
         elif "labels" in outputs:
             self._write_labels(outputs["labels"], outputs["scores"])
+        elif part := next((part for part, share in SHARES.items() if share in outputs), None):
+            self._write_shares(outputs.get(part), outputs[SHARES[part]])
         else:
             numbers = np.column_stack([values.reshape(len(values), -1) for values in outputs.values()])
             self.table.writerows([f"{number:.7g}" for number in row] for row in numbers.tolist())
@@ -92,6 +97,13 @@ class TextSink:
                 (names.get(label, f"{label:.10g}"), score) for label, score in zip(row, values, strict=True)
             )
             self.file.write(sep.join(f"{name}:{score:.6g}" for name, score in pairs) + "\n")
+
+    def _write_shares(self, parts: Array | None, shares: Array) -> None:
+        if parts is None:  # shares of all of them
+            parts = np.broadcast_to(np.arange(shares.shape[1]), shares.shape)
+        for row, values in zip(parts.tolist(), shares.tolist(), strict=True):
+            pairs = (f"{part}:{share:.6g}" for part, share in zip(row, values, strict=True))
+            self.file.write(" ".join(pairs) + "\n")
 
     def close(self) -> None:
         self.file.close()

@@ -307,3 +307,42 @@ def test_labels_are_written_with_their_names(tmp_path, model):
     assert [[name for name, _, _ in row] for row in found] == [[named[k] for k in row] for row in labels]
     np.testing.assert_allclose([[float(v) for *_, v in row] for row in found], scores, rtol=1e-5)
     assert labels[2].tolist() == [-1] * labels.shape[1]
+
+
+def trained_on_rows(folder: Path, model: str, settings: dict[str, Any]) -> tuple[Run, Path]:
+    """A run of a model without labels, and its data with the rows in another order and row 2 left out."""
+    writer = DatasetWriter(str(folder / "d.zarr"), n_cols=6, label_kind="none")
+    order = np.random.default_rng(3).permutation(20)
+    order = order[order != 2]
+    counts = np.random.default_rng(2).integers(1, 9, (20, 6)).astype(float)
+    writer.write_panel(0, Panel(csr(counts[order]), None, order))
+    writer.finish(n_panels=1, attrs={})
+    made = api.train(
+        model, folder / "d.zarr", folder / "r.zarr", epochs=2, schedule="serial", settings=settings
+    )
+    return made, folder / "d.zarr"
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "part", "share", "top"),
+    [
+        ("lda", {"n_topics": 4}, "topics", "proportions", 3),
+        ("lda", {"n_topics": 4}, None, "proportions", None),
+        ("gmm", {"n_components": 3}, "components", "responsibilities", 2),
+    ],
+)
+def test_shares_of_parts_are_written_as_pairs(tmp_path, monkeypatch, model, settings, part, share, top):
+    monkeypatch.setattr(prediction_sinks, "NUMBERS_AT_ONCE", 7)
+    run, data = trained_on_rows(tmp_path, model, settings)
+    run.predict(data, tmp_path / "p.txt", top=top)
+    run.predict(data, tmp_path / "p.zarr", top=top)
+    group = zarr.open_group(str(tmp_path / "p.zarr"), mode="r")
+    shares = group[share][...]
+    numbers = group[part][...] if part else np.tile(np.arange(4), (20, 1))
+    lines = (tmp_path / "p.txt").read_text().splitlines()
+    pairs = [[pair.split(":") for pair in line.split(" ")] for line in lines]
+    assert [[int(number) for number, _ in row] for row in pairs] == numbers.tolist()
+    found = np.array([[float(value) for _, value in row] for row in pairs])
+    np.testing.assert_allclose(found, shares, rtol=1e-5)
+    assert np.isnan(found[2]).all()
+    assert part is None or (np.diff(np.delete(found, 2, axis=0)) <= 0).all(), "best first"
