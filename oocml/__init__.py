@@ -18,3 +18,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(importlib.import_module("oocml.run" if name == "Run" else "oocml.api"), name)
     raise AttributeError(f"module 'oocml' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # what isn't found yet is listed too, so that Tab completes it
+    return sorted({*globals(), *__all__})

@@ -133,3 +133,14 @@ def test_help_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_api_is_listed_before_it_is_imported():
+    code = (
+        "import sys, oocml\n"
+        "missing = {'train', 'resume', 'ingest', 'plan', 'open_dataset', 'open_run', 'Run'}.difference(dir(oocml))\n"
+        "print(sorted(missing), 'zarr' in sys.modules)\n"
+        "assert all(hasattr(oocml, name) for name in dir(oocml))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"
