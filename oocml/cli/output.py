@@ -114,7 +114,7 @@ def _is_table(value: Any) -> bool:
 
 def _text(name: str, value: Any) -> str:
     value = plain(value)
-    if value is None:
+    if value is None or value == {} or value == []:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -65,6 +65,16 @@ def test_values_for_people(capsys):
     ]
 
 
+def test_nothing_is_a_dash(capsys):
+    show_values({"checkpoints": {}, "names": [], "metric": None, "n": 0})
+    assert capsys.readouterr().out.splitlines() == [
+        "checkpoints  -",
+        "names        -",
+        "metric       -",
+        "n            0",
+    ]
+
+
 def test_training_is_shown_with_its_settings_and_the_score_it_compared(capsys):
     show_training(
         {
