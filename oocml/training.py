@@ -25,7 +25,7 @@ from oocml.engine.score import ScoreMessage, score_batch
 from oocml.engine.score import evaluate as score_run
 from oocml.engine.tile_start import make_tiles
 from oocml.errors import DoesNotFit, InputError, UsageError
-from oocml.metrics.directions import higher_is_better
+from oocml.metrics.directions import check_metric_of, higher_is_better
 from oocml.models.protocol import Model, Problem
 from oocml.models.registry import load_model
 from oocml.run import Run
@@ -191,7 +191,6 @@ def validation_config(
     dataset: Dataset, training: Dataset, metric: str, patience: int | None
 ) -> dict[str, Any]:
     """What a run records of how its epochs are judged; raises if they cannot be."""
-    higher_is_better(metric)
     if dataset.n_cols != training.n_cols:
         raise InputError(
             f"{dataset.path} has {dataset.n_cols} features, {training.path} has {training.n_cols}; "
@@ -213,7 +212,7 @@ def make_ready(run: RunStore, executor: Executor) -> None:
 
 
 def check_metric(run: RunStore, executor: Executor) -> None:
-    """Score a few rows with the initial state: raise `UsageError` if the model has no such metric."""
+    """Score a few rows with the initial state, which says what metrics there are: `UsageError` if not this one."""
     config = run.config.get("validation")
     if config is None:
         return
@@ -227,11 +226,7 @@ def check_metric(run: RunStore, executor: Executor) -> None:
     )
     model = load_model(run.model_reference)
     [total] = executor.map(score_batch, [message])
-    names = model.scoring(problem_of(run), 0).scores(total)
-    if config["metric"] not in names:
-        raise UsageError(
-            f"{model.name} has no metric {config['metric']!r}; it has {', '.join(sorted(names))}"
-        )
+    check_metric_of(model.name, config["metric"], model.scoring(problem_of(run), 0).scores(total))
 
 
 def open_recorded(path: str, sha256: str, what: str, run: RunStore) -> Dataset:

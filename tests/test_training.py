@@ -66,10 +66,20 @@ def test_a_training_that_cannot_begin_leaves_the_run_it_would_replace(
     assert set(tmp_path.iterdir()) == beside
 
 
-def test_a_metric_that_the_model_lacks_is_found_before_the_first_epoch(tmp_path, data, valid, monkeypatch):
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        ("rmse", "mlr has no metric 'rmse'; it has accuracy, .*objective"),
+        ("acc", r"mlr has no metric 'acc' \(did you mean accuracy\?\); it has accuracy, .*objective"),
+        ("n_unseen", "mlr can't be judged by 'n_unseen'; it has ((?!n_rows|n_un).)*$"),
+    ],
+)
+def test_a_metric_that_the_model_lacks_is_found_before_the_first_epoch(
+    tmp_path, data, valid, monkeypatch, metric, line
+):
     monkeypatch.setattr(Driver, "train", lambda driver: pytest.fail("training began"))
-    with pytest.raises(UsageError, match="mlr has no metric 'rmse'; it has accuracy, .*objective"):
-        oocml.train("mlr", data, tmp_path / "run.zarr", valid=valid, metric="rmse", **SERIAL)
+    with pytest.raises(UsageError, match=line):
+        oocml.train("mlr", data, tmp_path / "run.zarr", valid=valid, metric=metric, **SERIAL)
     assert not (tmp_path / "run.zarr").exists()
 
 

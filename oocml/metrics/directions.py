@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from oocml.errors import UsageError
 
@@ -30,6 +31,35 @@ AT_RANK = ("ndcg", "precision", "recall")
 """Metrics called ``NAME_at_K``; all of them are better when higher."""
 
 
+def check_metric_of(model: str, metric: str, scores: Iterable[str]) -> None:
+    """Refuse what a model cannot be judged by.
+
+    Parameters
+    ----------
+    scores
+        All that the model tells of data. Counts and ends of intervals among them get neither better nor worse.
+
+    Raises
+    ------
+    UsageError
+        With the metrics that the model has.
+    """
+    names = sorted(scores)
+    metrics = [name for name in names if _is_metric(name)]
+    if metric in metrics:
+        return
+    begun = [name for name in metrics if metric and name.startswith(metric.lower())]
+    close = begun or difflib.get_close_matches(metric.lower(), metrics, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    lacks = f"has no metric {metric!r}" if metric not in names else f"can't be judged by {metric!r}"
+    raise UsageError(f"{model} {lacks}{hint}; it has {', '.join(metrics)}")
+
+
+def _is_metric(name: str) -> bool:
+    kind, at, rank = name.rpartition("_at_")
+    return name in HIGHER_IS_BETTER or bool(at and kind in AT_RANK and rank.isdecimal())
+
+
 def higher_is_better(metric: str) -> bool:
     """Whether larger values of a metric are better.
 
@@ -38,15 +68,10 @@ def higher_is_better(metric: str) -> bool:
     UsageError
         For a metric that isn't known; the message names the known ones.
     """
-    kind, at, rank = metric.rpartition("_at_")
-    if at and kind in AT_RANK and rank.isdecimal():
-        return True
-    if metric not in HIGHER_IS_BETTER:
-        close = difflib.get_close_matches(metric, HIGHER_IS_BETTER, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+    if not _is_metric(metric):
         known = [*HIGHER_IS_BETTER, *(f"{kind}_at_K" for kind in AT_RANK)]
-        raise UsageError(f"unknown metric {metric!r}{hint} (known: {', '.join(known)})")
-    return HIGHER_IS_BETTER[metric]
+        raise UsageError(f"unknown metric {metric!r} (known: {', '.join(known)})")
+    return HIGHER_IS_BETTER.get(metric, True)
 
 
 def is_better(metric: str, value: float, than: float) -> bool:

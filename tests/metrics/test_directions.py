@@ -3,7 +3,7 @@ import math
 import pytest
 
 from oocml.errors import UsageError
-from oocml.metrics.directions import higher_is_better, is_better
+from oocml.metrics.directions import check_metric_of, higher_is_better, is_better
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,29 @@ def test_nan_is_never_best():
     assert not is_better("log_loss", math.nan, 1.0)
     assert is_better("log_loss", 1.0, math.nan)
     assert not is_better("log_loss", math.nan, math.nan)
+
+
+SCORES = ["objective", "n_rows", "accuracy", "ndcg_at_5", "ndcg_at_5_low", "ndcg_at_5_all", "auc_error"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "ndcg_at_5", "objective"])
+def test_a_model_is_judged_by_metrics_that_it_has(metric):
+    check_metric_of("this", metric, SCORES)
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        ("acc", "this has no metric 'acc' (did you mean accuracy?)"),
+        ("Acuracy", "this has no metric 'Acuracy' (did you mean accuracy?)"),
+        ("ndcg_at_10", "this has no metric 'ndcg_at_10' (did you mean ndcg_at_5?)"),
+        ("rmse", "this has no metric 'rmse'"),
+        ("", "this has no metric ''"),
+        ("n_rows", "this can't be judged by 'n_rows'"),
+        ("auc_error", "this can't be judged by 'auc_error'"),
+    ],
+)
+def test_other_metrics_are_refused_with_those_of_the_model(metric, line):
+    with pytest.raises(UsageError) as caught:
+        check_metric_of("this", metric, SCORES)
+    assert str(caught.value) == f"{line}; it has accuracy, ndcg_at_5, objective"
