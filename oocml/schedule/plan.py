@@ -143,7 +143,9 @@ def make_plan(
         themselves take so much that two workers would not fit.
     """
     if layout is None:
-        layout, task_memory = _affordable_layout(model, problem, panels, memory, task_memory, pins)
+        layout, task_memory = _affordable_layout(
+            model, problem, panels, memory, task_memory, pins, alone=not workers
+        )
     task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = largest_task(model, problem, layout)
@@ -196,10 +198,8 @@ def make_plan(
 def _needed(model: Model, sizes: Sizes, panels: PanelSizes, largest: int, workers: int) -> tuple[int, int]:
     """Memory of the driver's side, and of each worker with its tasks but without caches."""
     problem = sizes.problem
-    driver, worker = process_bytes(model, problem, panels)
+    driver, worker = process_bytes(model, problem, panels, alone=not workers)
     driver += merging_bytes((*model.epoch_passes(problem), *model.other_passes(problem)), sizes)
-    if not workers:
-        driver, worker = ALONE_BYTES + driver - DRIVER_BYTES, worker - WORKER_BYTES
     at_once = TASKS_AT_ONCE if workers else 1
     working = at_once * largest
     if model.tiles:
@@ -253,29 +253,43 @@ def _updates(model: Model, problem: Problem) -> float:
     return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
 
 
-def process_bytes(model: Model, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
-    """Memory of the driver's side, and of each worker beside its tasks and caches."""
+def process_bytes(
+    model: Model, problem: Problem, panels: PanelSizes, *, alone: bool = False
+) -> tuple[int, int]:
+    """Memory of the driver's side, and of each worker beside its tasks and caches; ``alone``: they are one process."""
     constants = 0 if model.tiles else CONSTANT_COPIES * 8 * problem.n_features
-    return DRIVER_BYTES + constants, WORKER_BYTES + constants + panels_bytes(panels)
+    driver, worker = (ALONE_BYTES, 0) if alone else (DRIVER_BYTES, WORKER_BYTES)
+    return driver + constants, worker + constants + panels_bytes(panels)
 
 
-def task_shares(memory: int, model: Model, problem: Problem, panels: PanelSizes) -> tuple[int, int]:
+def task_shares(
+    memory: int, model: Model, problem: Problem, panels: PanelSizes, *, alone: bool = False
+) -> tuple[int, ...]:
     """What a task may take of ``memory``: the usual share, and the most there is.
 
     The usual share is that of four workers, or of two in what the processes themselves leave over. A small dataset
-    is left room in every worker's cache: it is read once per stripe. The most there is has one worker.
+    is left room in every worker's cache: it is read once per stripe. The most there is has one worker. Last, if
+    ``alone``, what one process without Dask has, which then may train where no worker fits.
     """
     driver, worker = process_bytes(model, problem, panels)
     cache = int(panels.bytes.sum() * PREPARED_SHARE / CACHE_SHARE) + MIB
     left = memory - driver - 2 * worker
     if cache <= left * SMALL_DATA_SHARE:
         left -= 2 * cache
-    alone = memory - driver - worker
-    return min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)), alone // TASKS_AT_ONCE
+    most = (memory - driver - worker) // TASKS_AT_ONCE
+    shares = min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)), most
+    return (*shares, memory - sum(process_bytes(model, problem, panels, alone=True))) if alone else shares
 
 
 def _affordable_layout(
-    model: Model, problem: Problem, panels: PanelSizes, memory: int, task_memory: int | None, pins: Pins
+    model: Model,
+    problem: Problem,
+    panels: PanelSizes,
+    memory: int,
+    task_memory: int | None,
+    pins: Pins,
+    *,
+    alone: bool,
 ) -> tuple[Layout, int]:
     """The layout for the task memory given, or else for the first share of ``memory`` in which something fits."""
 
@@ -286,28 +300,31 @@ def _affordable_layout(
                 break
         return layout, need, share
 
-    layout, need, share = attempt(
-        *((task_memory,) if task_memory else task_shares(memory, model, problem, panels))
-    )
+    def shares(memory: int) -> tuple[int, ...]:
+        return task_shares(memory, model, problem, panels, alone=alone)
+
+    layout, need, share = attempt(*((task_memory,) if task_memory else shares(memory)))
     if need <= share:
         return layout, share
-    processes, least = sum(process_bytes(model, problem, panels)), 0
+    at_once = 1 if alone else TASKS_AT_ONCE
+    processes, least = sum(process_bytes(model, problem, panels, alone=alone)), 0
     while need > share:  # with more memory a layout also takes a little more
         if task_memory:
             least = max(need, least + MIB)
             _, need, share = attempt(math.ceil(least / MIB) * MIB)
         else:
-            least = max(processes + TASKS_AT_ONCE * need, least + MIB)
-            _, need, share = attempt(*task_shares(math.ceil(least / MIB) * MIB, model, problem, panels))
+            least = max(processes + at_once * need, least + MIB)
+            _, need, share = attempt(*shares(math.ceil(least / MIB) * MIB))
     if task_memory:
         raise DoesNotFit(
             f"--task-memory is {_mib(task_memory)} but the smallest task needs {_mib(least)}; raise it, or use fewer "
             "features (min-count, hashing)"
         )
+    rest = "the process" if alone else "two run at once, and the processes"
     raise DoesNotFit(
-        f"the smallest task needs {_mib(need)}, two run at once, and the processes need {_mib(processes)}, but "
+        f"the smallest task needs {_mib(need)}, {rest} need{'s' * alone} {_mib(processes)}, but "
         f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more"
-        + (", or use fewer features (min-count, hashing)" if TASKS_AT_ONCE * need > processes else "")
+        + (", or use fewer features (min-count, hashing)" if at_once * need > processes else "")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -133,6 +134,17 @@ def test_a_refusal_names_a_memory_that_does(case, memory):
     assert named > memory
     make_plan(*case, memory=named, workers=1)
     make_plan(*case, memory=named, workers=0)
+
+
+@given(case=cases(), memory=st.integers(1, 400).map(lambda mib: mib * MIB))
+def test_one_process_without_dask_trains_where_no_worker_fits(case, memory):
+    message = refusal(*case, memory=memory, workers=0)
+    assert "two run at once" not in message
+    named = size_after("set --memory to", message)
+    plan = make_plan(*case, memory=named, workers=0)
+    assert memory < plan.bytes_total <= named
+    with pytest.raises(DoesNotFit):
+        make_plan(*case, memory=named, workers=1)
 
 
 @given(case=cases(), task_memory=st.integers(1, 20).map(lambda mib: mib * MIB // 2))
