@@ -213,12 +213,15 @@ class Run:
         }
 
     def state_at(self, at: str | int | None = None) -> dict[str, Any]:
-        """Which state ``at`` means: its ``checkpoint`` ("best", "last", another kept one) and its ``epoch``."""
+        """Which state ``at`` means: its ``checkpoint`` ("best", "last", another kept one) and its ``epoch``.
+
+        ``partial`` is there, and True, where the next epoch was begun: some blocks are ahead of that epoch's.
+        """
         name, ledger = self._checkpoint(at), self.store.read_ledger()
-        return {
-            "checkpoint": name or "last",
-            "epoch": ledger.kept[name] if name else len(ledger.history),
-        }
+        if name:
+            return {"checkpoint": name, "epoch": ledger.kept[name]}
+        partial = {"partial": True} if ledger.within_epoch else {}
+        return {"checkpoint": "last", "epoch": len(ledger.history), **partial}
 
     def _checkpoint(self, at: str | int | None) -> str | None:
         kept = self.checkpoints

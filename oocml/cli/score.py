@@ -29,8 +29,8 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
     from oocml import api
 
     opened = api.open_run(run)
-    scores = opened.evaluate(api.open_dataset(data), **given(**options))
-    return {**opened.state_at(options["at"]), **scores}
+    state = opened.state_at(options["at"])
+    return {**state, **opened.evaluate(api.open_dataset(data), **given(**options))}
 
 
 @click.command(cls=Verb)
@@ -72,8 +72,8 @@ def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     from oocml import api
 
     opened = api.open_run(run)
-    written = opened.predict(api.open_dataset(data), out, **given(**options))
-    return {**written, **opened.state_at(options["at"])}
+    state = opened.state_at(options["at"])
+    return {**opened.predict(api.open_dataset(data), out, **given(**options)), **state}
 
 
 def show_export(result: Mapping[str, Any]) -> None:
@@ -100,5 +100,5 @@ def export(run: str, out: str, data: str | None, **options: Any) -> dict[str, An
 
     dataset = None if data is None else api.open_dataset(data)
     opened = api.open_run(run)
-    written = opened.export(out, **given(data=dataset, **options))
-    return {**written, **opened.state_at(options["at"])}
+    state = opened.state_at(options["at"])
+    return {**opened.export(out, **given(data=dataset, **options)), **state}

@@ -81,6 +81,14 @@ class Ledger:
             raise DamagedStore(f"{where} is not a whole ledger; restore it or train again")
         return cls(**msgpack.unpackb(body, object_hook=_decode, strict_map_key=False))
 
+    @property
+    def within_epoch(self) -> bool:
+        """Whether the state is ahead of the last epoch's: passes have ended since, or tasks of one have written."""
+        if self.results and "pass" in self.results[-1] and "epochs" not in self.results[-1]:
+            return True
+        written = any((stamps >= self.pass_first_stamp).any() for stamps in self.stamps.values())
+        return bool(self.done) and written
+
     def reserve_stamps(self) -> range:
         """A range of stamps no driver has used; the ledger must be committed before the first is handed out."""
         first = self.next_stamp
