@@ -24,7 +24,7 @@ from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import ScoreMessage, score_batch
 from oocml.engine.score import evaluate as score_run
 from oocml.engine.tile_start import make_tiles
-from oocml.errors import DoesNotFit, InputError, UsageError
+from oocml.errors import DoesNotFit, InputError, NonFinite, UsageError
 from oocml.metrics.directions import check_metric_of, higher_is_better
 from oocml.models.protocol import Model, Problem
 from oocml.models.registry import load_model
@@ -164,6 +164,8 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
         try:
             driver.train()
         except BaseException as error:
+            if isinstance(error, NonFinite) and not ledger.history:
+                error.args = (str(error).replace(error.KEPT, "no epoch was done"),)
             place.executor.forget()
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             emit(watching, events.RunStopped(reason))

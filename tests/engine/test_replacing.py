@@ -167,3 +167,22 @@ def test_a_run_that_a_kill_left_without_its_name_gets_it_back(trained, toy_datas
             oocml.resume(trained.run.path)
     assert fingerprint(trained.run) == before
     assert names(trained.run.path.parent) == {trained.run.path.name}
+
+
+@pytest.mark.parametrize(("epoch", "left"), [(1, "no epoch was done"), (2, "the last good state is kept")])
+def test_what_a_training_to_nan_says_is_kept_is_kept(trained, toy_dataset, tmp_path, epoch, left):
+    before = fingerprint(trained.run)
+    source, model = Path(TOY.partition(":")[0]).read_text(), tmp_path / "model" / "nan.py"
+    model.parent.mkdir()
+    model.write_text(
+        source.replace("Epoch(number, total)", f"Epoch(number, total if number < {epoch} else np.nan)")
+    )
+    with pytest.raises(NonFinite, match=f"in epoch {epoch - 1}; {left}; try "):
+        oocml.train(
+            f"{model}:Toy", toy_dataset, trained.run.path, overwrite=True, schedule="serial", epochs=3
+        )
+    assert not set_aside(trained.run.path).exists()
+    if epoch == 1:
+        assert fingerprint(trained.run) == before
+    else:
+        assert len(oocml.open_run(trained.run.path).history) == epoch - 1
