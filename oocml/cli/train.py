@@ -77,21 +77,19 @@ where = options(
 @verb.workers
 @task_memory
 @settings_option
-def plan(model: str, data: str | None, memory: int | None, **options: Any) -> dict[str, Any]:
+def plan(model: str, data: str | None, **options: Any) -> dict[str, Any]:
     """Predict memory, disk and I/O of a training before any work.
 
     MODEL is a name such as mlr, or path/to/file.py:Model.
     """
     if (data is None) == (options["spec"] is None):
         raise UsageError("give DATA.zarr or --spec NAME, and not both")
-    if memory is None:
-        raise UsageError("plan needs --memory, for instance --memory 2GiB")
     from oocml import api
 
     dataset = None if data is None else api.open_dataset(data)
     model = model_of(model, dataset, options["spec"])
     settings = read_settings(model, options.pop("settings"))
-    return api.plan(model, dataset, memory=memory, settings=settings, **given(**options)).to_dict()
+    return api.plan(model, dataset, settings=settings, **given(**options)).to_dict()
 
 
 @click.command(cls=Verb, show=show_training)

@@ -60,7 +60,6 @@ def test_no_arguments_show_help_and_fail(run_cli):
         ["train", "nosuchmodel", "d.zarr", "r.zarr", "--set", "l2=1"],
         ["train", "mlr", "d.zarr", "r.zarr", "--set", "l2"],
         ["plan", "mlr", "--memory", "1GiB"],
-        ["plan", "mlr", "d.zarr"],
         ["resume", "r.zarr", "--epochs", "5"],
         ["evaluate", "r.zarr", "d.zarr", "--at", "first"],
         ["ingest", "nosuchformat", "a", "b.zarr"],
