@@ -23,8 +23,8 @@ from oocml.kernels.finite import compiled_folder
 from oocml.models.protocol import Settings
 from oocml.models.registry import BUILTIN
 
-COMPILING = "compiling kernels, once per installation: some 20 seconds"
-COMPILING_HERE = "compiling kernels, once per installation: some 10 seconds"
+COMPILING = "compiling kernels, once per installation and kind of model: some 20 seconds"
+COMPILING_HERE = "compiling kernels, once per installation and format: some 10 seconds"
 APART = "OOCML_COMPILING"
 """Environment variable of the process that compiles."""
 SOURCES = ("kernels", "models")
