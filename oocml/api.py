@@ -13,7 +13,7 @@ from typing import Any
 
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
-from oocml.engine.events import EpochDone, Event, Monitor, RunDone
+from oocml.engine.events import EpochDone, Event, Monitor, Notice, RunDone, emit
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import InputError, NonFinite, UsageError
 from oocml.models.protocol import Problem
@@ -243,7 +243,10 @@ def resume(
     _check_epochs(epochs)
     bring_back(Path(os.path.abspath(path)))
     run = RunStore(path)
-    if epochs is None and run.read_ledger().finished:
+    ledger = run.read_ledger()
+    if epochs is None and ledger.finished:
+        n = len(ledger.history)
+        emit(monitors, Notice(f"nothing to do: all {n} epochs are done; --epochs +N adds some"))
         return Run(path)
     config = run.config
     if durable is None:

@@ -117,6 +117,14 @@ def test_a_run_goes_on_only_with_the_data_it_was_begun_with(
     assert tree(out) == before
 
 
+def test_a_finished_run_is_resumed_by_saying_that_it_is_finished(tmp_path, data):
+    oocml.train("mlr", data, tmp_path / "run.zarr", **SERIAL)
+    before, said = tree(tmp_path), []
+    oocml.resume(tmp_path / "run.zarr", monitors=[said.append])
+    assert [event.text for event in said] == ["nothing to do: all 2 epochs are done; --epochs +N adds some"]
+    assert tree(tmp_path) == before
+
+
 def test_a_resumed_run_is_as_durable_as_it_was_begun(tmp_path, data, monkeypatch):
     asked: list[bool] = []
     original = Driver.__init__
