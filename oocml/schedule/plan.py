@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oocml.config import format_size
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
 from oocml.schedule.cost import (
@@ -99,8 +100,8 @@ class Plan:
             return None
         share = self.disk_free_bytes / self.disk_bytes
         return (
-            f"the run needs {_mib(self.disk_bytes)} of disk, {_mib(self.disk_free_bytes)} are free here: use another "
-            f"disk, or keep about {share:.0%} of the features (min-count, hashing)"
+            f"the run needs {format_size(self.disk_bytes)} of disk, {format_size(self.disk_free_bytes)} are free here: "
+            f"use another disk, or keep about {share:.0%} of the features (min-count, hashing)"
         )
 
     def to_dict(self) -> dict[str, Any]:

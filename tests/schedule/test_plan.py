@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import assume, given
@@ -204,3 +205,7 @@ def test_more_memory_never_reads_and_writes_much_more_of_a_huge_model():
     plans = [make_plan(model, huge, panels, memory=gib << 30, workers=2) for gib in (4, 8, 16, 32, 64, 128)]
     moved = [plan.read_bytes_per_epoch + plan.write_bytes_per_epoch for plan in plans]
     assert all(b < 1.1 * a for a, b in zip(moved, moved[1:], strict=False)), moved
+    short = replace(plans[0], disk_bytes=300 << 30, disk_free_bytes=75 << 30)
+    assert short.advice is not None
+    assert short.advice.startswith("the run needs 300 GiB of disk, 75.0 GiB are free here")
+    assert "25% of the features" in short.advice
