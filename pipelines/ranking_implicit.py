@@ -8,6 +8,7 @@ draws.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class ProcessorTime:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._began = time.process_time()
+            self._began, self.seconds = time.process_time(), math.nan  # of a training that fails
         elif isinstance(event, RunDone):
             self.seconds = time.process_time() - self._began
 
