@@ -147,7 +147,7 @@ class Training:
         if n:
             done = yield Epochs(pass_, ({},) * n, lambda m, parts: self.epoch(kind, number + 1 + m, parts))
             self.reached = number + len(done)
-            if done[-1]["stopped"]:
+            if done[-1].get("stopped"):  # ledgers of before it was told have none
                 return True
         if exact:
             self.reached = last
