@@ -334,7 +334,11 @@ class Driver:
         return stop
 
     def _emit(self, event: events.Event) -> None:
-        emit(self.monitors, event)
+        try:
+            emit(self.monitors, event)
+        except BaseException:  # a monitor ends the training, at a moment when what is committed is whole
+            self.journal.flush(force=True)
+            raise
 
 
 def _mark(item: Item) -> dict[str, Any]:
