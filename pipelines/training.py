@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,10 @@ def measure(
     done = api.train(
         model, str(data), str(run), settings=settings, overwrite=True, monitors=monitors, **options
     )
-    return Measured(done, recorder, done.summary())
+    summary = done.summary()
+    if recorder.end is not None:  # what one process writes late is no task's
+        recorder.end = replace(recorder.end, write_bytes=int(summary["write_bytes"]))
+    return Measured(done, recorder, summary)
 
 
 def discard(run: str | Path) -> None:
