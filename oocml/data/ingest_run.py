@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,18 +23,15 @@ from oocml.data.gather import gather_panels, gathered_attrs, plan_gathering
 from oocml.data.ingest_job import BucketRecord, Job, PartFacts, PartRecord, Plan, load, map_path, save
 from oocml.data.ingest_panels import fit_spill, form_panels
 from oocml.data.ingest_parts import hash_source, read_part
+from oocml.data.ingest_refusals import bad_line, check_disk, check_memory, check_unchanged, nothing_left
 from oocml.data.ingest_schema import checked, label_kind_of, totals_of
 from oocml.data.partial import empty
-from oocml.data.parts import compression, count_lines
 from oocml.data.readers import Part, Schema, Totals, make_reader
 from oocml.data.source_files import fingerprint, source_bytes
 from oocml.data.writer import DatasetWriter
-from oocml.errors import DoesNotFit, InputError
+from oocml.errors import InputError
 
 MIN_PART_BYTES, MAX_PART_BYTES = 4 << 20, 32 << 20
-COLUMN_BYTES = 24
-NAME_BYTES = 60
-"""A user or an item of ratings in memory: letters, hash, place in a table."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage ("read", "fit", "write"), what is done and the total, in bytes of source or rows."""
@@ -148,28 +144,16 @@ class IngestRun:
     def _bad_input(self, failed: list[PartRecord]) -> InputError:
         """Names the first bad line that is known."""
         record = min(failed, key=lambda r: r.part)
-        part, bad = self.parts[record.part], record.bad
-        line = bad.first_line + 1
-        if bad.unit == "row":
-            line += part.lo
-        elif part.lo and compression(part.path) is None:
-            line += count_lines(part.path, part.lo)
-            with open(part.path, "rb") as file:
-                file.seek(part.lo - 1)
-                line += file.read(1) != b"\n"
-        more = ""
-        if self.job.max_bad:
-            more = f"; more than {self.job.max_bad} bad lines (--max-bad)"
-        return InputError(f"{part.path} {bad.unit} {line}: {bad.first_reason}{more}")
+        return bad_line(self.parts[record.part], record.bad, self.job.max_bad)
 
     # -- between ----------------------------------------------------------------------------------------
 
     def plan(self, records: list[PartRecord]) -> tuple[Plan, Schema, Totals]:
         """What columns and labels are, and how spilled rows are cut into buckets."""
-        self._check_unchanged()
+        check_unchanged(self.job, self.paths)
         totals = totals_of(records)
         if not totals.n_rows:
-            raise InputError(f"{self.paths[0]} has no rows")
+            raise nothing_left(self.paths[0], self.job)
         if totals.has_qid and self.job.keep_order:
             raise InputError(
                 f"{self.paths[0]} has queries, whose rows are stored together; leave out --keep-order "
@@ -178,7 +162,7 @@ class IngestRun:
         reader = make_reader(self.job.format, self.job.options)
         facts = PartFacts(self.job, len(records))
         schema = checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)
-        self._check_memory(schema)
+        check_memory(schema, self.paths[0], self.limits.memory)
         for part in self.parts:
             for what, mapping in (("cols", schema.column_map), ("labels", schema.label_map)):
                 values = mapping(part.index)
@@ -186,7 +170,7 @@ class IngestRun:
                     np.save(map_path(self.work, part.index, what), values)
         kind, labels = label_kind_of(schema, totals, self.paths[0])
         spills = [info for record in records for info in record.spills]
-        self._check_disk(sum(info.n_bytes for info in spills))
+        check_disk(self.work, sum(info.n_bytes for info in spills))
         panel_rows = dense_panel_rows(schema.n_cols, self.job.panel_bytes) if totals.dense else 0
         folder = self.work / "spills"
         if schema.rows is not None:
@@ -232,37 +216,6 @@ class IngestRun:
                         self.progress("fit", done, total)
             fitted = transforms.finish(state, plan.n_cols)
         save(self.work / "transform.pickle", fitted)
-
-    def _check_unchanged(self) -> None:
-        known = json.loads((self.work / "job.json").read_text())["sources"]
-        for path, before in zip(self.paths, known, strict=True):
-            if fingerprint(path) != before:
-                raise InputError(f"{path} changed while it was read; ingest it again")
-
-    def _check_memory(self, schema: Schema) -> None:
-        """Counts and sums of squares per column are held in memory, and the transform's values; names of ratings."""
-        n_cols = schema.n_cols
-        need = COLUMN_BYTES * n_cols
-        if schema.rows is not None:
-            need += NAME_BYTES * (schema.rows.n_rows + n_cols)
-            if need > self.limits.memory:
-                raise DoesNotFit(
-                    f"{self.paths[0]} has {schema.rows.n_rows} users and {n_cols} items, whose names need "
-                    f"{need >> 20} MiB of memory, {self.limits.memory >> 20} MiB given; raise --memory"
-                )
-        if need > self.limits.memory:
-            raise DoesNotFit(
-                f"{self.paths[0]} has {n_cols} columns, whose counts need {need >> 20} MiB of memory, "
-                f"{self.limits.memory >> 20} MiB given; raise --memory, or renumber or hash the features"
-            )
-
-    def _check_disk(self, n_bytes: int) -> None:
-        free = shutil.disk_usage(self.work).free
-        if n_bytes > free:
-            raise DoesNotFit(
-                f"the dataset needs {n_bytes >> 20} MiB more on the disk of {self.work.parent}, "
-                f"which has {free >> 20} MiB free; make room and run it again to go on"
-            )
 
     # -- stage 2 ----------------------------------------------------------------------------------------
 

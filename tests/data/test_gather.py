@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oocml.data import gather, ingest_parts, ingest_run, writer
+from oocml.data import gather, ingest_parts, ingest_refusals, ingest_run, writer
 from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
 from oocml.data.ingest import BASE_BYTES, WORKER_BYTES, ingest
@@ -151,12 +151,19 @@ def test_options_that_mean_nothing_for_ratings_are_refused(tmp_path, options, sa
 
 
 def test_names_that_do_not_fit_are_refused(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(ingest_run, "NAME_BYTES", 10**8)
+    monkeypatch.setattr(ingest_refusals, "NAME_BYTES", 10**8)
     path = put(tmp_path / "x.csv", some_ratings())
     with pytest.raises(
         DoesNotFit, match=r"60 users and 30 items, whose names need \d+ MiB of memory, 500 MiB given"
     ):
         ingest("ratings", path, tmp_path / "x.zarr", memory="500MiB")
+
+
+def test_a_threshold_that_nothing_reaches_is_named(tmp_path, small):
+    path = put(tmp_path / "x.csv", [("a", "x", 1.0), ("a", "y", 5.0)])
+    with pytest.raises(InputError, match=r"no ratings of at least 9 \(--threshold\); give a lower"):
+        ingest("ratings", path, tmp_path / "x.zarr", threshold=9)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
 
 
 def test_a_bad_line_leaves_nothing_behind(tmp_path, small):
@@ -390,4 +397,4 @@ def test_memory_is_that_of_the_names_whatever_the_size_of_the_file(tmp_path):
     command = [sys.executable, "-c", PEAK, str(tmp_path / "x.csv"), str(tmp_path / "x.zarr")]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     peak = int(run.stdout) * (1 if sys.platform == "darwin" else 1024)
-    assert peak < BASE_BYTES + 2 * WORKER_BYTES + ingest_run.NAME_BYTES * (n_users + n_items)
+    assert peak < BASE_BYTES + 2 * WORKER_BYTES + ingest_refusals.NAME_BYTES * (n_users + n_items)

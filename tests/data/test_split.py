@@ -79,8 +79,17 @@ def test_a_training_part_made_with_other_arguments_is_not_taken_for_its_own(tmp_
     assert (tmp_path / "x-test.zarr").exists()
 
 
-def test_a_part_without_rows_leaves_nothing(tmp_path):
-    (tmp_path / "x").write_text("1 1:1\n")
-    with pytest.raises(InputError, match="has no rows"):
-        ingest_split("libsvm", tmp_path / "x", tmp_path / "x.zarr", split=0.5)
+@pytest.mark.parametrize(
+    ("kind", "split", "options", "part"),
+    [
+        ("libsvm", 0.01, {}, "no rows in the training part of --split 0.01"),
+        ("libsvm", 0.99, {}, "no rows in the test part of --split 0.99 with seed 0"),
+        ("ratings", 0.99, {}, "no rows in the test part of --split 0.99"),
+        ("ratings", 0.99, {"threshold": 4}, r"no ratings of at least 4 \(--threshold\) in the test part"),
+    ],
+)
+def test_a_part_without_rows_is_named_and_leaves_nothing(tmp_path, kind, split, options, part):
+    (tmp_path / "x").write_text("1 1:1\n" if kind == "libsvm" else "a,x,5\na,y,3\nb,x,4\n")
+    with pytest.raises(InputError, match=part):
+        ingest_split(kind, tmp_path / "x", tmp_path / "x.zarr", split=split, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
