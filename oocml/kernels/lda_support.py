@@ -9,14 +9,22 @@ gathered into short rows, visited there as all topics are, and put back.
 import numpy as np
 
 from oocml.kernels.digamma import LN2
+from oocml.kernels.float_vectors import LANES
 from oocml.kernels.jit import inlined, jit
 from oocml.kernels.lda import AHEAD, add_change, buffers, invert, invert_plainly, keep, prefetch_row
 from oocml.kernels.lda_entry import entropy_row, esvi_weights, largest_exponent, log_of, unpack
-from oocml.kernels.lda_support_entry import cvb0_weights_on, esvi_weights_on, renew_on
+from oocml.kernels.lda_support_entry import (
+    count_above,
+    cvb0_weights_on,
+    esvi_weights_on,
+    flags_above,
+    lowest_flag,
+    renew_on,
+)
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LEAST_SUM = np.float32(2.0**-60)
-_MOST = np.int32(np.float32(2).view(np.int32))
+_MOST, _LIKELY = (np.int32(np.float32(x).view(np.int32)) for x in (2, 1e-5))
 
 # i=document, j=word, k=topic, s=place in the support, t=entry, e=weights of one entry
 
@@ -70,35 +78,34 @@ def lda_visit_support(tile, index, value, gamma, topic_word, totals, exact):
 
 
 @inlined
-def _count_above(bits, n, least):
-    found = np.int32(0)
-    for k in range(n):
-        found += np.int32(bits[k] > least)
-    return found
-
-
-@inlined
-def _choose(bits, n_topics, chosen):
+def _choose(e, n_topics, chosen):
     """The topics with the largest weights, in increasing order; of equal ones the first.
 
-    Weights from 0 to 1 are ordered as their bits are. Bisection takes a third of the time of keeping a list.
+    Weights from 0 to 1 are ordered as their bits are. Bisection takes a fifth of the time of keeping a list. ``e`` has
+    zeros after its ``n_topics`` weights.
     """
     size, lo, hi = len(chosen), np.int32(-1), _MOST
+    middle = _LIKELY  # for most weights are far smaller
     while hi - lo > 1:
-        middle = np.int32((lo + hi) >> 1)
-        n_above = _count_above(bits, n_topics, middle)
+        n_above = count_above(e, middle)
         if n_above == size:
             lo = hi = middle
         elif n_above > size:
             lo = middle
         else:
             hi = middle
-    n_left = size - _count_above(bits, n_topics, hi)
-    s = 0
-    for k in range(n_topics):
-        if bits[k] > hi or (n_left > 0 and bits[k] > lo):
-            n_left -= bits[k] <= hi
-            chosen[s] = k
+        middle = np.int32((lo + hi) >> 1)
+    n_left, s = size - count_above(e, hi), 0
+    for k in range(0, n_topics, LANES):
+        flags = flags_above(e, k, hi)
+        equal = flags_above(e, k, lo) & ~flags if n_left > 0 else 0
+        while equal and n_left > 0:
+            flags |= equal & -equal
+            equal &= equal - 1
+            n_left -= 1
+        while flags:
+            chosen[s] = k + lowest_flag(flags)
+            flags &= flags - 1
             s += 1
 
 
@@ -119,14 +126,14 @@ def lda_truncate(tile, z, index, value, gamma, topic_word):
     size, n_topics = index.shape[1], z.shape[1]
     chosen = np.zeros(size, np.int64)
     (e, _, _), (few, _, _) = buffers(n_topics), buffers(size)
-    bits, outside = e.view(np.int32), 0.0
+    outside = 0.0
     for i in range(len(tile.indptr) - 1):
         for t in range(tile.indptr[i], tile.indptr[i + 1]):
             j, n = np.intp(tile.indices[t]), tile.data[t]
             if t + AHEAD < len(tile.indices):
                 prefetch_row(topic_word, tile.indices[t + AHEAD])
             everything = unpack(e, z, t)
-            _choose(bits, n_topics, chosen)
+            _choose(e, n_topics, chosen)
             total = _ZERO
             for s in range(size):
                 index[t, s], value[t, s] = chosen[s], 0
@@ -148,11 +155,11 @@ def lda_outside(tile, z, size, every):
     n_topics = z.shape[1]
     chosen = np.zeros(size, np.int64)
     e, _, _ = buffers(n_topics)
-    bits, outside, tokens = e.view(np.int32), 0.0, 0.0
+    outside, tokens = 0.0, 0.0
     for i in range(0, len(tile.indptr) - 1, every):
         for t in range(tile.indptr[i], tile.indptr[i + 1]):
             everything = unpack(e, z, t)
-            _choose(bits, n_topics, chosen)
+            _choose(e, n_topics, chosen)
             for s in range(size):
                 everything -= e[chosen[s]]
             outside += tile.data[t] * everything

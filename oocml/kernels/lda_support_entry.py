@@ -9,12 +9,28 @@ from numba import types
 from numba.extending import intrinsic
 
 from oocml.kernels.digamma import exp_digamma_product
-from oocml.kernels.float_vectors import EIGHT, INT64, Elements, Floats, Row, every, is_row, over_eights, zeros
+from oocml.kernels.float_vectors import (
+    EIGHT,
+    INT32,
+    INT64,
+    LANES,
+    Elements,
+    Floats,
+    Row,
+    every,
+    is_row,
+    over_eights,
+    over_row,
+    splat,
+    zeros,
+)
 from oocml.kernels.lda_entry import LEAST_WEIGHT
 
 _FLOATS = types.float32
 _KEPT = (types.float32, types.uint16)
 _PLACES = (types.uint8, types.uint16)
+_WORDS = ir.VectorType(INT32, LANES)
+_FLAGS = ir.IntType(LANES)
 
 
 class _Topics:
@@ -134,3 +150,57 @@ def renew_on(
 
     n = types.intp
     return types.void(e, _FLOATS, _FLOATS, index, z, n, G, n, L, n), codegen
+
+
+def _above(builder: Any, x: Floats, least: Any) -> Any:
+    """A bit for every element, set where its own bits as a whole number are above ``least``: 16 bits in all."""
+    bits = builder.bitcast(x.value, _WORDS)
+    return builder.bitcast(builder.icmp_signed(">", bits, splat(builder, least, _WORDS)), _FLAGS)
+
+
+@intrinsic  # type: ignore[misc]
+def count_above(typingctx: Any, e: Any, least: Any) -> Any:
+    """How many elements of ``e``, whose length is a multiple of `LANES`, have bits above ``least``.
+
+    Floats that are not negative are ordered as their bits are.
+    """
+    del typingctx, least
+    if not is_row(e, _FLOATS):
+        return None
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row = Row(context, builder, signature.args[0], args[0])
+
+        def body(k: Any, mask: Any, carried: list[Floats]) -> list[Floats]:
+            found = builder.ctpop(_above(builder, row.load(k, mask), args[1]))
+            return [Floats(builder, builder.add(carried[0].value, builder.zext(found, INT32)))]
+
+        return over_row(builder, row.size, [Floats(builder, INT32(0))], body)[0].value
+
+    return types.int32(e, types.int32), codegen
+
+
+@intrinsic  # type: ignore[misc]
+def flags_above(typingctx: Any, e: Any, k: Any, least: Any) -> Any:
+    """A bit for each of the elements k to k + 15 of ``e``, set where its bits are above ``least``."""
+    del typingctx, k, least
+    if not is_row(e, _FLOATS):
+        return None
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row = Row(context, builder, signature.args[0], args[0])
+        return builder.zext(_above(builder, row.load(args[1]), args[2]), INT64)
+
+    return types.int64(e, types.intp, types.int32), codegen
+
+
+@intrinsic  # type: ignore[misc]
+def lowest_flag(typingctx: Any, flags: Any) -> Any:
+    """Place of the lowest bit that is set, of a number that is not 0."""
+    del typingctx, flags
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del context, signature
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen

@@ -175,6 +175,21 @@ def test_equal_responsibilities_are_chosen_from_the_first_on():
     np.testing.assert_allclose(value, 1 / 8, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("n_topics", "n_values"), [(37, 3), (37, 40), (16, 2), (70, 5)])
+def test_supports_are_the_largest_whatever_is_equal_or_0(n_topics, n_values):
+    draw, n = np.random.default_rng(n_values), 50
+    tile = Csr(np.array([0, n]), np.arange(n, dtype=np.int32), np.ones(n, np.float32))
+    z = draw.choice(np.geomspace(1, 1e-9, n_values) * (np.arange(n_values) < n_values - 1), (n, n_topics))
+    z[0, 1:], z[0, 0] = 0, 1  # fewer than a support has
+    z = (z / np.maximum(z.sum(axis=1, keepdims=True), 1e-30)).astype(np.float32)
+    index, value = np.zeros((n, 8), np.uint8), np.zeros((n, 8), np.float32)
+    lda_truncate(
+        tile, z, index, value, np.zeros((1, n_topics), np.float32), np.zeros((n, n_topics), np.float32)
+    )
+    largest = np.sort(np.argsort(-z, axis=1, kind="stable")[:, :8], axis=1)
+    np.testing.assert_array_equal(index[z.any(axis=1)], largest[z.any(axis=1)])
+
+
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_supports_of_all_topics_are_visited_as_topics_are(exact, dtype):
