@@ -30,6 +30,7 @@ from oocml.models.protocol import Model, Problem
 from oocml.models.registry import load_model
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
+from oocml.schedule.crew import MOST_AT_ONCE, TASKS_AT_ONCE
 from oocml.schedule.plan import Plan, make_plan
 from oocml.store.run import RunStore
 from oocml.watch.jsonl import JsonLines
@@ -78,12 +79,14 @@ def plan_workers(
     """The plan for the given workers, or for as many as there are cores and memory for."""
     if workers is not None:
         return make_plan(model, problem, panels, workers=workers, **asked)
-    for n in range(os.cpu_count() or 1, 1, -1):
+    cores = os.cpu_count() or 1
+    for n in range(cores, 1, -1):
         try:
             return make_plan(model, problem, panels, workers=n, **asked)
         except DoesNotFit:
             continue
-    return make_plan(model, problem, panels, workers=1, **asked)
+    at_once = TASKS_AT_ONCE if cores == 1 else MOST_AT_ONCE
+    return make_plan(model, problem, panels, workers=1, at_once=at_once, **asked)
 
 
 @contextmanager
@@ -126,12 +129,15 @@ def open_workplace(
                 reference, problem.settings, say
             )  # takes what it takes, once, before anything begins
             sampler = stack.enter_context(MemorySampler())
-            client = stack.enter_context(local_client(plan.workers, reference, problem.settings))
+            client = stack.enter_context(
+                local_client(plan.workers, reference, problem.settings, plan.at_once)
+            )
         else:
             _refuse_workers(session.workers)
-            plan = plan_workers(model, problem, panels, workers_per_host(client), **asked)
+            n_workers = workers_per_host(client)
+            plan = plan_workers(model, problem, panels, n_workers, elsewhere=True, **asked)
             sampler = stack.enter_context(MemorySampler())
-        executor = OnDask(client, model.name)
+        executor = OnDask(client, model.name, plan.at_once)
         yield Workplace(executor, client, replace(plan, workers=executor.n_workers), sampler)
 
 

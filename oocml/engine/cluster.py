@@ -18,11 +18,14 @@ from typing import Any
 
 import dask
 import distributed.utils
+import threadpoolctl
 from distributed import Client, LocalCluster, Scheduler, Worker, WorkerPlugin, get_client
 
+from oocml.engine.rehearsal import rehearse
 from oocml.errors import UsageError, WorkersLost
 from oocml.models.protocol import Settings
-from oocml.schedule.plan import TASKS_AT_ONCE
+from oocml.models.registry import load_model
+from oocml.schedule.crew import TASKS_AT_ONCE
 
 WORKER_ENVIRONMENT = {
     # Dask's own value switches off malloc's dynamic threshold: every chunk would be mapped afresh, 4-5 times slower
@@ -55,7 +58,6 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    "distributed.worker.preload": ["oocml.engine.worker_setup"],
     "distributed.admin.large-graph-warning-threshold": "1GiB",
     # what processes keep of the past must not grow with a training: a worker's profile alone is 80 KB a cycle
     "distributed.worker.profile.cycle": "10s",
@@ -65,33 +67,59 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def local_client(n_workers: int, reference: str, settings: Settings) -> Iterator[Client]:
-    """A client of a new cluster of ``n_workers`` processes on this host.
+def local_client(
+    n_workers: int, reference: str, settings: Settings, at_once: int = TASKS_AT_ONCE
+) -> Iterator[Client]:
+    """A client of a new cluster on this host, whose workers can use the model ``reference`` at once.
 
-    Each runs two tasks at a time, of which one computes while the other reads or writes. They are forked from a process
-    that has loaded the model ``reference`` and compiled its kernels.
+    A single worker is a part of this process and has ``at_once`` tasks in memory at a time: nothing is imported
+    twice, and blocks get the room. More are processes, with two tasks each.
     """
+    with (
+        _worker_here(at_once, reference, settings)
+        if n_workers == 1
+        else _worker_processes(n_workers, reference, settings) as client
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[Client]:
+    rehearse(load_model(reference), settings)
+    with (
+        dask.config.set(SETTINGS),
+        tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
+        # one thread for each task, as in worker processes: with more, sums may differ in their last bits
+        threadpoolctl.threadpool_limits(1),
+        _cluster(1, folder, threads_per_worker=at_once, processes=False) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _worker_processes(n_workers: int, reference: str, settings: Settings) -> Iterator[Client]:
+    """They are forked from a process that has loaded the model and compiled its kernels."""
     # a nanny lets the environment it was started in win over its settings, so it must hold them too
     os.environ.update(WORKER_ENVIRONMENT)
     prepare_forkserver(reference, settings)
     with (
-        dask.config.set(SETTINGS),
+        dask.config.set({**SETTINGS, "distributed.worker.preload": ["oocml.engine.worker_setup"]}),
         tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
-        _cluster(n_workers, folder) as cluster,
+        _cluster(n_workers, folder, threads_per_worker=TASKS_AT_ONCE, processes=True) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(DieWithParent())
         yield client
 
 
-def _cluster(n_workers: int, folder: str) -> LocalCluster:
+def _cluster(n_workers: int, folder: str, **workers: Any) -> LocalCluster:
     with warnings.catch_warnings():
         # two began at once: it takes any other port, and the link that a training prints has the right one
         warnings.filterwarnings("ignore", r"\s*Port [0-9]+ is already in use", UserWarning)
         return LocalCluster(
             n_workers=n_workers,
-            threads_per_worker=TASKS_AT_ONCE,
-            processes=True,
+            **workers,
             memory_limit=0,
             dashboard_address=f"127.0.0.1:{_dashboard_port()}",
             local_directory=folder,

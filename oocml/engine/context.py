@@ -49,10 +49,10 @@ class RunContext:
     pool: BufferPool
     last_end_s: float
     """When the last task of this process ended, by its clock."""
-    compute: threading.Lock
-    """Held while kernels run: one task of a process computes while another one reads or writes."""
+    compute: threading.BoundedSemaphore
+    """Held while kernels run: other tasks of the process read or write meanwhile."""
     reader: ThreadPoolExecutor
-    """One thread that reads the next panel while a kernel works on this one."""
+    """A thread for each task that computes: it reads the next panel while a kernel works on this one."""
 
     @functools.cached_property
     def tiles(self) -> Tiles:
@@ -105,8 +105,8 @@ def _open_context(setup: WorkerSetup) -> RunContext:
         block_cache=PinnedCache(setup.block_cache_bytes),
         pool=pool,
         last_end_s=time.perf_counter(),
-        compute=threading.Lock(),
-        reader=ThreadPoolExecutor(1, thread_name_prefix="oocml-reader"),
+        compute=threading.BoundedSemaphore(setup.computing),
+        reader=ThreadPoolExecutor(setup.computing, thread_name_prefix="oocml-reader"),
     )
 
 

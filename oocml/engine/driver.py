@@ -29,7 +29,7 @@ from oocml.errors import InputError, NonFinite
 from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
 from oocml.schedule.cost import Sizes
 from oocml.schedule.forecast import Forecast
-from oocml.schedule.plan import TASKS_AT_ONCE, Plan
+from oocml.schedule.plan import Plan
 from oocml.schedule.tasks import check_pass, sub_epochs
 from oocml.store.run import RunStore
 
@@ -69,7 +69,8 @@ class Driver:
             block_cache_bytes=plan.block_cache_bytes,
             cached_kinds=plan.residency.kinds,
             home=plan.residency.home,
-            pool_bytes=plan.task_bytes * (TASKS_AT_ONCE if plan.workers else 1) + plan.block_cache_bytes,
+            pool_bytes=plan.task_bytes * plan.at_once + plan.block_cache_bytes,
+            computing=plan.computing,
             put_off=plan.all_in_one_process and isinstance(executor, InProcess) and not durable,
             durable=durable,
         )

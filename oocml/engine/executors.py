@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import queue
 import sys
 import threading
@@ -19,10 +20,10 @@ from distributed import Client, Future, KilledWorker, get_worker
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
 from oocml.errors import WorkersLost
-from oocml.schedule.plan import TASKS_AT_ONCE
+from oocml.schedule.crew import TASKS_AT_ONCE
 
-TASKS_PER_WORKER = TASKS_AT_ONCE + 1
-"""In flight: one more than run at once hides the 10 ms that a round trip takes."""
+QUEUED = 1
+"""Tasks in flight beside those that run: they hide the 10 ms that a round trip takes."""
 MAX_RESTARTS = 3
 """How often work that changes nothing is begun anew when its worker dies."""
 REFRESH_S = 1.0
@@ -31,9 +32,6 @@ HAND_OVER_S = 10.0
 PATIENCE_S = 120.0
 """How long a cluster may have no worker before we give up."""
 POLL_S = 5.0
-_resident = threading.BoundedSemaphore(TASKS_AT_ONCE)
-"""Held by the tasks of this process that may have blocks in memory: a cluster of somebody's own may have more threads
-than a plan has room for."""
 
 
 class Lost(NamedTuple):
@@ -74,18 +72,25 @@ class Executor(Protocol):
         """Results of a function that changes nothing, in order."""
 
 
-def run_on_worker(message: TaskMessage) -> TaskResult:
-    """Run a task on a Dask worker."""
-    with _resident:
+@functools.cache
+def _resident(at_once: int) -> threading.BoundedSemaphore:
+    """Held by the tasks of this process that may have blocks in memory: a cluster of somebody's own may have more
+    threads than a plan has room for."""
+    return threading.BoundedSemaphore(at_once)
+
+
+def run_on_worker(message: TaskMessage, at_once: int) -> TaskResult:
+    """Run a task on a Dask worker, which has room for the blocks of so many."""
+    with _resident(at_once):
         result = run_task(message)
         result.worker = get_worker().address
         give_back_memory()
     return result
 
 
-def call_on_worker(function: Callable[[Any], Any], message: Any) -> Any:
-    """Call a function that reads blocks on a Dask worker."""
-    with _resident:
+def call_on_worker(function: Callable[[Any], Any], message: Any, at_once: int) -> Any:
+    """Call a function that reads blocks on a Dask worker, which has room for those of so many."""
+    with _resident(at_once):
         return function(message)
 
 
@@ -102,18 +107,24 @@ class OnDask:
     stamp. Tasks go to the worker that last had their stripe or rows, so that its caches hit.
     """
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, at_once: int = TASKS_AT_ONCE) -> None:
         self.client = client
         self.name = name
+        self.at_once = at_once
+        """Tasks of a worker that are in memory at a time."""
         self._known: list[str] = []
         self._asked = 0.0
         self.n_workers = max(1, len(self._workers()))
-        self.n_slots = TASKS_PER_WORKER * self.n_workers
+        self.n_slots = self._room * self.n_workers
         self._ended: queue.Queue[Future] = queue.Queue()
         self._flying: dict[Any, tuple[TaskMessage, str, Future]] = {}
         self._home: dict[tuple[str, int], str] = {}
         self._died: dict[str, list[int]] = {}
         """Per dead worker, the stamps of what it was given, in order."""
+
+    @property
+    def _room(self) -> int:
+        return self.at_once + QUEUED
 
     def _workers(self) -> list[str]:
         """Addresses of the workers, as of at most `REFRESH_S` ago (asking is a round trip)."""
@@ -134,7 +145,7 @@ class OnDask:
 
     def free(self) -> list[str]:
         flying = Counter(worker for _, worker, _ in self._flying.values())
-        rooms = {worker: TASKS_AT_ONCE - flying[worker] for worker in self._workers()}
+        rooms = {worker: self.at_once - flying[worker] for worker in self._workers()}
         turns = [(flying[worker] + n, worker) for worker, room in rooms.items() for n in range(room)]
         return [worker for _, worker in sorted(turns)]
 
@@ -147,6 +158,7 @@ class OnDask:
         future = self.client.submit(
             run_on_worker,
             message,
+            self.at_once,
             key=key,
             pure=False,
             retries=0,
@@ -161,18 +173,16 @@ class OnDask:
         if not workers:
             return ""
         self.n_workers = len(workers)  # workers may have joined or left
-        self.n_slots = TASKS_PER_WORKER * self.n_workers
+        self.n_slots = self._room * self.n_workers
         load = dict.fromkeys(workers, 0)
         for _, worker, _ in self._flying.values():
             if worker in load:
                 load[worker] += 1
         home = self._home.get(where)
-        if home not in load or load[home] >= TASKS_PER_WORKER:
+        if home not in load or load[home] >= self._room:
             # homes are dealt evenly: each worker's cache has room for its share
             homes = Counter(at for (axis, _), at in self._home.items() if axis == where[0])
-            home = min(
-                workers, key=lambda worker: (load[worker] >= TASKS_PER_WORKER, homes[worker], load[worker])
-            )
+            home = min(workers, key=lambda worker: (load[worker] >= self._room, homes[worker], load[worker]))
             self._home[where] = home
         return home
 
@@ -253,7 +263,7 @@ class OnDask:
             # its losses are told one by one; which tasks it ran is known when the first one is
             self._died[worker] = sorted(m.out_stamp for m, at, _ in self._flying.values() if at == worker)
         stamps = self._died[worker]
-        return Lost(worker, stamp in stamps[:TASKS_AT_ONCE] or stamp not in stamps)
+        return Lost(worker, stamp in stamps[: self.at_once] or stamp not in stamps)
 
     def forget(self) -> None:
         for _, _, future in self._flying.values():
@@ -303,6 +313,7 @@ class OnDask:
 
     def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
         name = f"{self.name}-{function.__name__}"
+        key = (name, uuid.uuid4().hex)
         return self.client.submit(
-            call_on_worker, function, message, key=(name, uuid.uuid4().hex), pure=False, retries=0
+            call_on_worker, function, message, self.at_once, key=key, pure=False, retries=0
         )

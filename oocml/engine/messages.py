@@ -35,6 +35,8 @@ class WorkerSetup(NamedTuple):
     home: str
     """"col" or "row": tasks go to the worker that last had their column block, or their row block."""
     pool_bytes: int
+    computing: int
+    """Tasks of a worker that may compute at a time, while another one reads or writes."""
     put_off: bool
     """Whether blocks that stay in memory are left for the journal to write: driver and worker are one process."""
     durable: bool

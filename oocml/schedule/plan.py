@@ -22,21 +22,24 @@ from oocml.schedule.cost import (
     pass_cost,
     preparing_bytes,
 )
+from oocml.schedule.crew import (
+    ALONE,
+    APART,
+    MIB,
+    MOST_AT_ONCE,
+    TASKS_AT_ONCE,
+    TOGETHER,
+    Crew,
+    computing,
+    crews,
+)
 from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
 from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements
 
-MIB = 2**20
-DRIVER_BYTES = 290 * MIB
-"""Driver, scheduler, dashboard and the process workers are forked from, as PSS where nothing else on the host shares
-their libraries (measured; `docs/design.md`)."""
-WORKER_BYTES = 80 * MIB
-"""What one worker process takes beside blocks, panels and caches, as PSS, once it has worked for a while."""
-ALONE_BYTES = 190 * MIB
-"""One process that trains without Dask."""
-TASKS_AT_ONCE = 2
-"""Tasks a worker process runs at a time: one computes while the other reads or writes its blocks."""
+USUAL_SHARE = 8
+"""Of tasks in the memory of a training: four workers with two tasks each."""
 CONSTANT_COPIES = 4
 """Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them); none of
 models of tiles."""
@@ -61,7 +64,9 @@ class Plan:
     memory: int
     """Bound for the whole process tree on one host."""
     workers: int
-    """Worker processes; 0 means one process without Dask."""
+    """Dask workers; a single one is inside the driver's process, 0 means one process without Dask."""
+    at_once: int
+    """Tasks of a worker in memory at a time."""
     task_memory: int
     """Bound for the blocks of one task; decides the layout."""
     task_bytes: int
@@ -87,6 +92,11 @@ class Plan:
     """What the data takes once more, cut into tiles, beside the dataset; 0 for models of panels."""
     disk_free_bytes: int | None = None
     """Free where the plan was made, if someone looked."""
+
+    @property
+    def computing(self) -> int:
+        """Tasks of a worker that compute at a time."""
+        return computing(self.at_once)
 
     @property
     def all_in_one_process(self) -> bool:
@@ -127,6 +137,8 @@ def make_plan(
     *,
     memory: int,
     workers: int,
+    at_once: int = TASKS_AT_ONCE,
+    elsewhere: bool = False,
     task_memory: int | None = None,
     pins: Pins = UNPINNED,
     layout: Layout | None = None,
@@ -138,10 +150,13 @@ def make_plan(
     layout
         The layout of an existing run, which nothing may change.
     workers
-        Worker processes, 0 for a training in one process.
+        Dask workers, 0 for a training without Dask. A single one is inside the driver's process.
+    at_once
+        Tasks that a worker in the driver's process has in memory at a time, or fewer where not as many fit.
+    elsewhere
+        Whether the workers are those of a cluster of the caller's own, in processes of theirs.
     task_memory
-        Default: an eighth of ``memory``, the share of four workers with two tasks each; less where the processes
-        themselves take so much that two workers would not fit.
+        Default: see `task_shares`.
     """
     if layout is None:
         layout, task_memory = _affordable_layout(
@@ -150,9 +165,12 @@ def make_plan(
     task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)
     largest = largest_task(model, problem, layout)
-    base, need = _needed(model, sizes, panels, largest, workers)
     n = max(workers, 1)
-    if base + n * need > memory:
+    for crew in crews(workers, at_once, elsewhere=elsewhere):
+        base, need = _needed(model, sizes, panels, largest, crew)
+        if base + n * need <= memory:
+            break
+    else:
         raise DoesNotFit(
             f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)} for "
             f"blocks, panels and process) but --memory is {_mib(memory)}; raise --memory, "
@@ -178,6 +196,7 @@ def make_plan(
         layout=layout,
         memory=memory,
         workers=workers,
+        at_once=crew.at_once,
         task_memory=task_memory,
         task_bytes=largest,
         panel_cache_bytes=panel_cache,
@@ -185,27 +204,28 @@ def make_plan(
         bytes_per_worker=need + panel_cache + residency.cache_bytes,
         bytes_total=base + n * (need + panel_cache + residency.cache_bytes),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
-        seconds_per_epoch=max(_updates(model, problem) / UPDATES_PER_S / n, moved_bytes / DISK_BYTES_PER_S),
+        seconds_per_epoch=max(
+            _updates(model, problem) / UPDATES_PER_S / (n * crew.computing), moved_bytes / DISK_BYTES_PER_S
+        ),
         residency=residency,
         read_bytes_per_epoch=int(read_bytes),
         write_bytes_per_epoch=write_bytes,
         model_bytes=model_bytes,
         data_bytes=data_bytes,
-        disk_bytes=_disk_bytes(sizes, fixed, n * TASKS_AT_ONCE),
+        disk_bytes=_disk_bytes(sizes, fixed, n * crew.at_once),
         tiles_bytes=data_bytes if model.tiles else 0,
     )
 
 
-def _needed(model: Model, sizes: Sizes, panels: PanelSizes, largest: int, workers: int) -> tuple[int, int]:
+def _needed(model: Model, sizes: Sizes, panels: PanelSizes, largest: int, crew: Crew) -> tuple[int, int]:
     """Memory of the driver's side, and of each worker with its tasks but without caches."""
     problem = sizes.problem
-    driver, worker = process_bytes(model, problem, panels, alone=not workers)
+    driver, worker = process_bytes(model, problem, panels, crew)
     driver += merging_bytes((*model.epoch_passes(problem), *model.other_passes(problem)), sizes)
-    at_once = TASKS_AT_ONCE if workers else 1
-    working = at_once * largest
+    working = crew.at_once * largest
     if model.tiles:
-        n = max(workers, 1)
-        working = max(working, preparing_bytes(problem, panels, sizes.layout.n_col_blocks, n, at_once))
+        n = max(crew.workers, 1)
+        working = max(working, preparing_bytes(problem, panels, sizes.layout.n_col_blocks, n, crew.at_once))
     return driver, worker + working
 
 
@@ -254,32 +274,35 @@ def _updates(model: Model, problem: Problem) -> float:
     return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
 
 
-def process_bytes(
-    model: Model, problem: Problem, panels: PanelSizes, *, alone: bool = False
-) -> tuple[int, int]:
-    """Memory of the driver's side, and of each worker beside its tasks and caches; ``alone``: they are one process."""
+def process_bytes(model: Model, problem: Problem, panels: PanelSizes, crew: Crew) -> tuple[int, int]:
+    """Memory of the driver's side, and of each worker beside its tasks and caches."""
     constants = 0 if model.tiles else CONSTANT_COPIES * 8 * problem.n_features
-    driver, worker = (ALONE_BYTES, 0) if alone else (DRIVER_BYTES, WORKER_BYTES)
-    return driver + constants, worker + constants + panels_bytes(panels)
+    in_flight = crew.computing * panels_bytes(panels)
+    return crew.driver_bytes + constants, crew.worker_bytes + constants + in_flight
 
 
 def task_shares(
     memory: int, model: Model, problem: Problem, panels: PanelSizes, *, alone: bool = False
 ) -> tuple[int, ...]:
-    """What a task may take of ``memory``: the usual share, and the most there is.
+    """What a task may take of ``memory``, the best share first.
 
-    The usual share is that of four workers, or of two in what the processes themselves leave over. A small dataset
-    is left room in every worker's cache: it is read once per stripe. The most there is has one worker. Last, if
-    ``alone``, what one process without Dask has, which then may train where no worker fits.
+    The usual share is an eighth. Where so little memory leaves no room for two worker processes with two such tasks
+    each, one worker in the driver's process has three tasks, two or one that share what there is. Last, if ``alone``,
+    what one process without Dask has.
     """
-    driver, worker = process_bytes(model, problem, panels)
+
+    def left(crew: Crew, n: int) -> int:
+        driver, worker = process_bytes(model, problem, panels, crew)
+        return memory - driver - n * worker
+
+    # a small dataset is left room in every worker's cache: it is read once per stripe
     cache = int(panels.bytes.sum() * PREPARED_SHARE / CACHE_SHARE) + MIB
-    left = memory - driver - 2 * worker
-    if cache <= left * SMALL_DATA_SHARE:
-        left -= 2 * cache
-    most = (memory - driver - worker) // TASKS_AT_ONCE
-    shares = min(memory // (4 * TASKS_AT_ONCE), left // (2 * TASKS_AT_ONCE)), most
-    return (*shares, memory - sum(process_bytes(model, problem, panels, alone=True))) if alone else shares
+    usual, beside = memory // USUAL_SHARE, left(APART, 2)
+    if cache <= beside * SMALL_DATA_SHARE:
+        beside -= 2 * cache
+    shares = [usual] if usual <= beside // (2 * TASKS_AT_ONCE) else []
+    shares += [left(TOGETHER._replace(at_once=n), 1) // n for n in range(MOST_AT_ONCE, 0, -1)]
+    return (*shares, left(ALONE, 1)) if alone else tuple(shares)
 
 
 def _affordable_layout(
@@ -307,25 +330,23 @@ def _affordable_layout(
     layout, need, share = attempt(*((task_memory,) if task_memory else shares(memory)))
     if need <= share:
         return layout, share
-    at_once = 1 if alone else TASKS_AT_ONCE
-    processes, least = sum(process_bytes(model, problem, panels, alone=alone)), 0
+    processes, least = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER)), 0
     while need > share:  # with more memory a layout also takes a little more
         if task_memory:
             least = max(need, least + MIB)
             _, need, share = attempt(math.ceil(least / MIB) * MIB)
         else:
-            least = max(processes + at_once * need, least + MIB)
+            least = max(processes + need, least + MIB)
             _, need, share = attempt(*shares(math.ceil(least / MIB) * MIB))
     if task_memory:
         raise DoesNotFit(
             f"--task-memory is {_mib(task_memory)} but the smallest task needs {_mib(least)}; raise it, or use fewer "
             "features (min-count, hashing)"
         )
-    rest = "the process" if alone else "two run at once, and the processes"
     raise DoesNotFit(
-        f"the smallest task needs {_mib(need)}, {rest} need{'s' * alone} {_mib(processes)}, but "
+        f"the smallest task needs {_mib(need)}, the process {_mib(processes)}, but "
         f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more"
-        + (", or use fewer features (min-count, hashing)" if at_once * need > processes else "")
+        + (", or use fewer features (min-count, hashing)" if need > processes else "")
     )
 
 

@@ -21,7 +21,7 @@ from oocml.engine.executors import Completion, Lost, OnDask
 from oocml.engine.messages import TaskMessage
 from oocml.engine.task import run_task
 from oocml.errors import DoesNotFit, UsageError, WorkersLost
-from oocml.schedule.plan import TASKS_AT_ONCE
+from oocml.schedule.crew import TASKS_AT_ONCE
 from oocml.schedule.tasks import Task
 from oocml.store import buffers
 from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint
@@ -339,8 +339,9 @@ def test_calls_that_kill_three_workers_end_a_map(fake):
     assert len(client.futures) == executor.n_slots + 2 + 2 + 2
 
 
+@pytest.mark.parametrize("at_once", [TASKS_AT_ONCE, 3])
 @pytest.mark.parametrize("call", ["run_on_worker", "call_on_worker"])
-def test_a_process_holds_no_more_tasks_than_the_plan_has_room_for(monkeypatch, call):
+def test_a_process_holds_no_more_tasks_than_the_plan_has_room_for(monkeypatch, call, at_once):
     """Even where a cluster has more threads."""
     resident, most = 0, []
 
@@ -356,8 +357,8 @@ def test_a_process_holds_no_more_tasks_than_the_plan_has_room_for(monkeypatch, c
     monkeypatch.setattr(module, "get_worker", lambda: SimpleNamespace(address="w"))
     run = module.run_on_worker if call == "run_on_worker" else partial(module.call_on_worker, work)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(run, range(16)))
-    assert max(most) == TASKS_AT_ONCE
+        list(pool.map(partial(run, at_once=at_once), range(16)))
+    assert max(most) == at_once
 
 
 def test_tasks_return_to_the_worker_that_has_their_columns(fake):
