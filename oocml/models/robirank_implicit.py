@@ -61,6 +61,8 @@ SPREAD = 0.8
 FIRST_SQUARES = 0.01
 CACHED_COLS = 4096
 """Of a column block whose factors stay in the second-level cache."""
+WIDE_COLS = 2**16
+"""Of a column block that takes more than any cache."""
 ROW_SEED, COL_SEED = 1, 2
 WARM_SHARE = 0.5
 """Share of the epochs that train rho1 before rho2, whose weights say nothing while all ranks are bad."""
@@ -126,16 +128,27 @@ class RobirankImplicit:
     def n_cols(self, problem: Problem) -> int:
         return problem.n_features
 
-    def epoch_elements(self, problem: Problem) -> float:
-        """Numbers of column state that an epoch touches, for the plan."""
+    def epoch_elements(self, problem: Problem, col_blocks: int) -> float:
+        """Numbers of column state that an epoch touches with so many column blocks, for the plan."""
         per_item = float(problem.settings["n_factors"]) + 3
         if problem.settings["loss"] == "warp":
             return 2.0 * problem.nnz * per_item
-        return (problem.nnz + float(problem.n_rows) * n_negatives(problem)) * per_item
+        wanted = n_negatives(problem)
+        drawn = max(wanted, col_blocks * min(LEAST_NEGATIVES, wanted))
+        visits = float(problem.n_rows) * drawn
+        if not is_softmax(problem):  # of users without positives in a tile it sees nothing
+            visits = min(visits, float(problem.nnz) * drawn / col_blocks)
+        return (problem.nnz + visits) * per_item
 
     def fewest_col_blocks(self, problem: Problem) -> int:
-        """As many as fit the cache, but not so many that visits would draw more negatives than they were to."""
-        return min(-(-problem.n_features // CACHED_COLS), max(1, n_negatives(problem) // LEAST_NEGATIVES))
+        """As many as fit the cache, but not so many that visits would draw more negatives than they were to.
+
+        Where even those would be too wide for any cache, their number is left to what they cost to move.
+        """
+        most = max(1, n_negatives(problem) // LEAST_NEGATIVES)
+        if problem.n_features > most * WIDE_COLS:
+            return 1
+        return min(-(-problem.n_features // CACHED_COLS), most)
 
     def state(self, problem: Problem) -> tuple[StateSpec, ...]:
         f32, k = "float32", int(problem.settings["n_factors"])

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oocml.errors import DoesNotFit
@@ -12,7 +12,7 @@ from oocml.models.protocol import Pass, Problem, StateSpec
 from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
 from oocml.schedule.panel_layout import Pins
 from oocml.schedule.plan import choose_layout, make_plan
-from oocml.schedule.tile_layout import MAX_COLS, ROWS_PER_LANE
+from oocml.schedule.tile_layout import MAX_COLS, ROWS_PER_LANE, Shape, _seconds, epoch_seconds, tile_layout
 
 MIB = 2**20
 
@@ -80,7 +80,8 @@ def test_a_layout_of_tiles_keeps_to_its_memory_or_is_as_small_as_can_be(size, ah
     assert need == max(measured.task_bytes(pass_) for pass_ in model.passes)
     assert layout.row_bounds[-1] == n_rows and layout.col_bounds[-1] == n_features
     assert np.ptp(np.diff(layout.col_bounds)) <= 1
-    assert layout.n_stripes == layout.n_col_blocks and layout.n_segments == layout.n_row_blocks
+    assert layout.n_stripes == layout.n_col_blocks and layout.n_segments <= layout.n_row_blocks
+    assert layout.n_segments == layout.n_row_blocks or not ahead
     assert layout.n_lanes == 1 or layout.n_row_blocks >= ROWS_PER_LANE * layout.n_lanes
     if need > mib * MIB:
         assert layout.n_row_blocks == len(given_panels.rows) or layout.n_col_blocks == min(
@@ -98,10 +99,43 @@ def test_more_memory_never_moves_more():
     assert moved == sorted(moved, reverse=True)
 
 
+@settings(max_examples=40)
+@given(st.tuples(*[st.integers(1, 30)] * 4), st.booleans(), st.sampled_from([1, 16, 128]))
+def test_layouts_are_chosen_by_what_their_passes_cost(cuts, ahead, k):
+    row_blocks, col_blocks, segments, lanes = cuts
+    shape = Shape(
+        row_blocks, col_blocks, min(segments, row_blocks), min(lanes, max(1, row_blocks // ROWS_PER_LANE))
+    )
+    model, task = Factors(k, ahead=ahead), problem(2_000_000, 3_000_000, 20_000_000)
+    layout = tile_layout(model, task, panels(task.n_rows, 2 * task.nnz), shape)
+    at_once = shape.lanes if ahead else min(shape.segments, col_blocks, 8) / 2
+    true = epoch_seconds(model, task, layout, memory=0, at_once=min(4, max(1, at_once)))
+    assert _seconds(model, task, shape, 0) == pytest.approx(true, rel=0.15)
+
+
+def test_row_blocks_are_streamed_past_columns_where_a_pass_changes_both_and_merges_nothing():
+    model, task = Factors(64, ahead=False), problem(16_000_000, 16_000_000, 48_000_000)
+    given_panels = panels(task.n_rows, task.nnz)
+    layout, need = choose_layout(model, task, given_panels, 256 * MIB)
+    assert layout.n_segments == 8 < layout.n_row_blocks and need <= 256 * MIB
+    cost = pass_cost(model.passes[0], Sizes(model.states, layout, task, tiles=True))
+    one_each = dataclasses.replace(layout, segment_bounds=tuple(range(layout.n_row_blocks + 1)))
+    other = pass_cost(model.passes[0], Sizes(model.states, one_each, task, tiles=True))
+    assert cost.task_bytes == other.task_bytes
+    assert cost.write_bytes < 0.8 * other.write_bytes and cost.state_read_bytes < 0.8 * other.state_read_bytes
+    pinned, _ = choose_layout(model, task, given_panels, 256 * MIB, Pins(40, 64))
+    assert pinned.n_segments == 40
+    shared = StateSpec("total", "shared", (4,), "float64", "merged", merge=True)
+    model.states = (*model.states, shared)
+    model.passes = tuple(dataclasses.replace(p, writes=(*p.writes, "total")) for p in model.passes)
+    layout, _ = choose_layout(model, task, given_panels, 256 * MIB)
+    assert layout.n_segments == layout.n_row_blocks
+
+
 class Sampling(Factors):
     """Draws so many columns for every row, in column blocks of its own liking."""
 
-    def epoch_elements(self, problem):
+    def epoch_elements(self, problem, col_blocks):
         return problem.n_rows * 500 * 64
 
     def fewest_col_blocks(self, problem):
