@@ -75,7 +75,8 @@ class PassCost(NamedTuple):
     task_bytes: int
     """Memory of the largest task: resident blocks, streamed blocks, scratch."""
     reads: Mapping[str, int]
-    """State read by kind, in bytes, if nothing were cached; blocks at their initial value cost nothing."""
+    """State read by kind, in bytes, if nothing were cached; blocks at their initial value cost nothing. "merged": by
+    the driver, which keeps nothing."""
     write_bytes: int
     data_scans: float
     """How often all panels, or all tiles, are read."""
@@ -148,11 +149,12 @@ def pass_cost(pass_: Pass, sizes: Sizes, initial: frozenset[str] = frozenset()) 
         n_tasks, reads, write = _traffic_ahead(pass_, sizes, initial)
     else:
         for name in {*pass_.reads, *pass_.writes}:
-            loads, stores = _traffic(pass_, sizes, name, name in initial)
+            loads, merges, stores = _traffic(pass_, sizes, name, name in initial)
             n_bytes = sizes.stored_bytes(name)
             if sizes.specs[name].kind in ("row", "cell"):
                 n_bytes = int(n_bytes * seen)
             reads[sizes.specs[name].kind] += n_bytes * loads
+            reads["merged"] += n_bytes * merges
             write += n_bytes * stores
     scans: float = {"tiles": layout.n_stripes * pass_.sweeps, "rows": int(pass_.data)}.get(pass_.over, 0)
     if sizes.tiles:  # a tile is read when its row block is seen, and when it is seen ahead
@@ -169,8 +171,8 @@ def share_of_rows(pass_: Pass, layout: Layout) -> float:
     return sum(layout.rows(p).size for p in blocks) / max(1, layout.row_bounds[-1])
 
 
-def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int]:
-    """How often a pass reads and stores each block of one array."""
+def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, int, int]:
+    """How often a pass reads each block of one array in tasks and to merge changes, and how often it stores it."""
     spec, layout = sizes.specs[name], sizes.layout
     n_tasks, repeats = _repeats(pass_, layout)
     times = repeats[spec.kind]
@@ -179,12 +181,12 @@ def _traffic(pass_: Pass, sizes: Sizes, name: str, initial: bool) -> tuple[int, 
     )
     anew = initial or name not in pass_.reads  # an initial value is nowhere to be read
     if name not in pass_.writes:
-        return (0 if anew else times * sweeps), 0
+        return (0 if anew else times * sweeps), 0, 0
     if not spec.merge:
-        return (times - anew) * sweeps, times
+        return (times - anew) * sweeps, 0, times
     # tasks only read it; the driver reads and stores it once a sub-epoch (all have the same number of tasks)
     n_sub_epochs = len(sub_epochs(pass_, layout, sizes.specs, seed=0))
-    return n_tasks + n_sub_epochs - anew * (n_tasks // n_sub_epochs + 1), n_sub_epochs
+    return n_tasks - anew * (n_tasks // n_sub_epochs), n_sub_epochs - anew, n_sub_epochs
 
 
 def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[int, Counter[str], int]:
@@ -193,7 +195,7 @@ def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[
     strata = sub_epochs(pass_, layout, specs, seed=0)
     there = {name for name in pass_.reads if name not in initial}
     written: set[tuple[str, int]] = set()
-    reads: dict[str, float] = dict.fromkeys(("row", "col", "cell", "shared"), 0.0)
+    reads: dict[str, float] = dict.fromkeys(("row", "col", "cell", "shared", "merged"), 0.0)
     n_tasks, write = 0, 0.0
     for stratum in strata:
         n_tasks += len(stratum)
@@ -207,7 +209,7 @@ def _traffic_ahead(pass_: Pass, sizes: Sizes, initial: frozenset[str]) -> tuple[
                         write += block
                         written.add((name, index))
             if specs[name].merge and name in pass_.writes:
-                reads["shared"] += block
+                reads["merged"] += block
                 write += block
                 written.add((name, 0))
     return n_tasks, Counter({kind: int(n_bytes) for kind, n_bytes in reads.items()}), int(write)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from oocml.models.protocol import Pass
 from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import Plan
+from oocml.schedule.tasks import sub_epochs
 
 
 class Forecast:
@@ -13,6 +14,8 @@ class Forecast:
     def __init__(self, plan: Plan, sizes: Sizes) -> None:
         self.plan, self.sizes = plan, sizes
         self._warm_workers = 0
+        self._held: set[str] = set()
+        """State arrays that caches have from an earlier pass."""
 
     def pass_bytes(self, pass_: Pass, initial: frozenset[str]) -> tuple[int, int]:
         """(read, written) by the next pass; ``initial`` are the arrays still at their initial values."""
@@ -29,4 +32,21 @@ class Forecast:
                 cached = max(0, cached - self.sizes.label_bytes() * max(0, spared))
             read += cached * max(0, reached - self._warm_workers)
             self._warm_workers = max(self._warm_workers, reached)
-        return int(read + plan.residency.read_bytes(cost)), cost.write_bytes
+        read += plan.residency.read_bytes(cost) + self._fetched_bytes(pass_, cost.n_tasks, initial)
+        return int(read), cost.write_bytes
+
+    def _fetched_bytes(self, pass_: Pass, n_tasks: int, initial: frozenset[str]) -> int:
+        """State that stays in memory but is not there yet: what a resumed run left, and what the driver merged."""
+        specs, kinds, total = self.sizes.specs, self.plan.residency.kinds, 0
+        for name in {*pass_.reads, *pass_.writes}:
+            spec = specs[name]
+            if spec.kind not in kinds:
+                continue
+            times = int(name in pass_.reads and name not in initial | self._held)
+            self._held.add(name)
+            if spec.merge and name in pass_.writes:  # each merge leaves the workers with what was
+                times += len(sub_epochs(pass_, self.sizes.layout, specs, seed=0)) - 1
+                self._held.remove(name)
+            readers = min(max(1, self.plan.workers), n_tasks) if spec.kind == "shared" else 1
+            total += self.sizes.stored_bytes(name) * times * readers
+        return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, refer
         assert totals["planned_read_bytes"] == totals["read_bytes"]
     else:  # its sweeps may end early
         assert 0.5 * totals["planned_read_bytes"] < totals["read_bytes"] <= totals["planned_read_bytes"]
+
+
+@pytest.mark.parametrize("reference", [TOY, TILES])
+def test_what_a_resumed_run_reads_from_disk_is_planned(new_run, reference):
+    toy = new_run(row_blocks=1, col_blocks=1, epochs=2, reference=reference)
+    roomy = dataclasses.replace(toy.plan, panel_cache_bytes=10**6, block_cache_bytes=10**6)
+    toy = toy._replace(plan=roomy)
+    for more_epochs in (0, 3, 0, 1):
+        totals = drive(toy, more_epochs=more_epochs).journal.ledger.totals
+        assert totals["planned_read_bytes"] == totals["read_bytes"]
 
 
 def test_epochs_added_later_follow_on(new_run):
