@@ -14,6 +14,7 @@ from typing import Any
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
 from oocml.engine.events import EpochDone, Event, Monitor, Notice, RunDone, emit
+from oocml.engine.judging import check_metric_name
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import InputError, NonFinite, UsageError
 from oocml.models.protocol import Problem
@@ -21,7 +22,7 @@ from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
 from oocml.schedule.layout import Layout
-from oocml.schedule.panel_layout import Pins
+from oocml.schedule.panel_layout import Pins, unmet_pins
 from oocml.schedule.plan import Plan
 from oocml.store.replacing import bring_back, remove_leftovers
 from oocml.store.run import RunStore, check_place
@@ -171,13 +172,17 @@ def train(
     epochs = epochs or load_model(model).epochs
     problem = make_problem(dataset, load_model(model), settings or {}, seed)
     if valid is not None:
+        check_metric_name(load_model(model), problem, metric or DEFAULT_METRIC)
         validation = validation_config(_dataset(valid), dataset, metric or DEFAULT_METRIC, patience)
     pins = Pins(row_blocks, col_blocks)
     asked = {"memory": memory or DEFAULT_MEMORY, "task_memory": task_memory, "pins": pins}
     kept = {"epochs": epochs, "schedule": schedule, "durable": durable, "validation": validation}
+    kept["given"] = sorted(settings or {})
     bring_back(Path(os.path.abspath(out)))
     check_place(out, overwrite)
     with open_workplace(session, model, problem, dataset, **asked) as place:
+        for line in unmet_pins(pins, place.plan.layout):
+            emit(monitors, Notice(line))
         run = _begin(out, place, model, problem, dataset, overwrite=overwrite, **kept)
         with run.lock(), _replacing(run, session, new=True) as watched:
             return drive(run, place, watched)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from oocml.errors import UsageError
 
@@ -111,6 +111,30 @@ def parse_settings(pairs: Iterable[str], defaults: Mapping[str, Any], owner: str
     given = split_settings(pairs)
     complete = complete_settings(given, defaults, owner)
     return {name: complete[name] for name in given}
+
+
+class UsedSetting(NamedTuple):
+    """A setting as a training uses it."""
+
+    value: Any
+    by: Literal["given", "default", "chosen"]
+    """Who decided: the user, the default, or the model from the data."""
+
+    def __str__(self) -> str:
+        value = f"{self.value:.6g}" if isinstance(self.value, float) else str(self.value)
+        return value if self.by == "default" else f"{value} ({self.by})"
+
+
+def used_settings(config: Mapping[str, Any]) -> dict[str, UsedSetting]:
+    """All settings by name, from the configuration of a run (``settings``, ``given_settings``, ``chosen_settings``)."""
+    given, chosen = config.get("given_settings", ()), config.get("chosen_settings", {})
+    used = {}
+    for name, value in config.get("settings", {}).items():
+        if value is None and name in chosen:
+            used[name] = UsedSetting(chosen[name], "chosen")
+        else:
+            used[name] = UsedSetting(value, "given" if name in given else "default")
+    return used
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oocml.config import used_settings
 from oocml.data.dataset import Dataset
 from oocml.engine.executors import OnDask
 from oocml.engine.in_process import InProcess
@@ -18,8 +19,8 @@ from oocml.engine.score import evaluate, predict
 from oocml.engine.state_reader import StateReader
 from oocml.engine.summary import summarize
 from oocml.errors import DamagedStore, UsageError
+from oocml.schedule.crew import TASKS_AT_ONCE
 from oocml.schedule.layout import n_blocks
-from oocml.schedule.plan import TASKS_AT_ONCE
 from oocml.store.run import RunStore
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Run:
             "planned_memory_bytes": int(totals.get("planned_memory_bytes", 0)),
             "updates_per_s": totals.get("updates", 0) / seconds if seconds else None,
             "checkpoints": ledger.kept,
+            **_settings(self.config),
             "config": self.config,
         }
 
@@ -207,6 +209,7 @@ class Run:
             "epochs": len(ledger.history),
             "finished": ledger.finished,
             "checkpoints": ledger.kept,
+            **_settings(self.config),
             "bytes": sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file()),
             "whole": problem is None,
             "problem": problem,
@@ -249,6 +252,14 @@ class Run:
             memory //= TASKS_AT_ONCE * workers_per_host(client)
         executor = OnDask(client, self.config["model"])
         return {"executor": executor, "memory": memory, "n_workers": workers or executor.n_slots}
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """All settings as they are used, and which of them the user gave, or the model chose."""
+    used = used_settings(config)
+    named = {by: [name for name, setting in used.items() if setting.by == by] for by in ("given", "chosen")}
+    values = {name: setting.value for name, setting in used.items()}
+    return {"settings": values, "given_settings": named["given"], "chosen_settings": named["chosen"]}
 
 
 def _verify(reader: StateReader, deep: bool) -> None:

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oocml.config import UNITS, complete_settings, format_size, parse_settings, parse_size, split_settings
+from oocml.config import (
+    UNITS,
+    complete_settings,
+    format_size,
+    parse_settings,
+    parse_size,
+    split_settings,
+    used_settings,
+)
 from oocml.errors import UsageError
 
 DEFAULTS = {
@@ -140,6 +148,30 @@ def test_settings_are_completed_in_the_order_of_the_defaults():
 def test_python_values_are_checked_as_well(given):
     with pytest.raises(UsageError):
         complete_settings(given, DEFAULTS, "mlr")
+
+
+def test_settings_are_told_as_they_are_used_with_who_decided():
+    used = used_settings(
+        {
+            "settings": {"l2": 0.1, "solver": "ds", "learning_rate": None, "task": None, "step": None},
+            "given_settings": ["l2", "step"],
+            "chosen_settings": {"learning_rate": 4.0, "step": 3.0, "l2": 9.0},
+        }
+    )
+    assert {name: str(setting) for name, setting in used.items()} == {
+        "l2": "0.1 (given)",
+        "solver": "ds",
+        "learning_rate": "4 (chosen)",
+        "task": "None",
+        "step": "3 (chosen)",
+    }
+
+
+def test_runs_that_do_not_say_who_decided_have_their_settings_all_the_same():
+    assert used_settings({"settings": {"l2": 0.1, "task": None}}) == {
+        "l2": (0.1, "default"),
+        "task": (None, "default"),
+    }
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "l2"])

@@ -11,7 +11,9 @@ import pytest
 
 import oocml
 from oocml.engine.driver import Driver
+from oocml.engine.events import Notice
 from oocml.errors import DoesNotFit, InputError, UsageError
+from oocml.training import open_workplace
 from tests.engine.toys import TOY, write_dataset
 
 SERIAL: dict[str, Any] = {"epochs": 2, "schedule": "serial"}
@@ -71,16 +73,66 @@ def test_a_training_that_cannot_begin_leaves_the_run_it_would_replace(
     [
         ("rmse", "mlr has no metric 'rmse'; it has accuracy, .*objective"),
         ("acc", r"mlr has no metric 'acc' \(did you mean accuracy\?\); it has accuracy, .*objective"),
-        ("n_unseen", "mlr can't be judged by 'n_unseen'; it has ((?!n_rows|n_un).)*$"),
+        ("n_unseen", "mlr has no metric 'n_unseen'; it has ((?!n_rows|n_un).)*$"),
     ],
 )
-def test_a_metric_that_the_model_lacks_is_found_before_the_first_epoch(
+def test_a_metric_that_the_model_lacks_is_found_before_anything_is_started(
     tmp_path, data, valid, monkeypatch, metric, line
 ):
-    monkeypatch.setattr(Driver, "train", lambda driver: pytest.fail("training began"))
+    monkeypatch.setattr("oocml.api.open_workplace", lambda *_, **__: pytest.fail("workers are started"))
     with pytest.raises(UsageError, match=line):
         oocml.train("mlr", data, tmp_path / "run.zarr", valid=valid, metric=metric, **SERIAL)
     assert not (tmp_path / "run.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "line", "begins"),
+    [("acuracy", "unknown metric 'acuracy'", False), ("rmse", "has no metric 'rmse'; it has", True)],
+)
+def test_the_metrics_of_a_model_that_does_not_tell_them_are_known_once_a_few_rows_are_scored(
+    tmp_path, data, valid, monkeypatch, metric, line, begins
+):
+    monkeypatch.delattr("oocml.models.mlr_scoring.MlrScoring.metric_names")
+    opened = []
+    monkeypatch.setattr(
+        "oocml.api.open_workplace", lambda *a, **o: opened.append(1) or open_workplace(*a, **o)
+    )
+    with pytest.raises(UsageError, match=line):
+        oocml.train("mlr", data, tmp_path / "run.zarr", valid=valid, metric=metric, **SERIAL)
+    assert bool(opened) == begins
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_a_run_tells_the_settings_that_it_used(tmp_path, data):
+    run = oocml.train("mlr", data, tmp_path / "run.zarr", settings={"l2": "1e-2"}, **SERIAL)
+    for told in (run.summary(), run.info()):
+        assert told["settings"]["l2"] == 0.01
+        assert told["settings"]["solver"] == "ds"
+        assert told["settings"]["learning_rate"] == 4.0
+        assert told["given_settings"] == ["l2"]
+        assert told["chosen_settings"] == ["learning_rate"]
+    run = oocml.train("fm", data, tmp_path / "fm.zarr", settings={"n_factors": 2}, **SERIAL)
+    chosen = run.summary()["chosen_settings"]
+    assert chosen == ["l2_linear", "l2_factors", "task", "learning_rate"]
+    assert None not in run.summary()["settings"].values()
+
+
+@pytest.mark.parametrize("model", ["mlr", "fm"])
+def test_blocks_that_there_cannot_be_are_told_of(tmp_path, data, model):
+    told = []
+    pins = {"row_blocks": 99, "col_blocks": 98}
+    oocml.train(model, data, tmp_path / "run.zarr", monitors=[told.append], **pins, **SERIAL)
+    lines = [event.text for event in told if isinstance(event, Notice) and "blocks" in event.text]
+    assert [line.split(":")[0] for line in lines] == [
+        "--row-blocks 99 is too many",
+        "--col-blocks 98 is too many",
+    ]
+    assert "5 are used, as the dataset has 5 panels" in lines[0]
+    told.clear()
+    oocml.train(
+        model, data, tmp_path / "2.zarr", monitors=[told.append], row_blocks=5, col_blocks=3, **SERIAL
+    )
+    assert not [event for event in told if isinstance(event, Notice) and "blocks" in event.text]
 
 
 class Stop(Exception):

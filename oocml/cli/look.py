@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oocml.cli import verb
-from oocml.cli.output import show_training, show_values
+from oocml.cli.output import show_run, show_training
 from oocml.cli.verb import Verb
 from oocml.errors import InputError
 
@@ -60,7 +60,7 @@ def write_html(run: Run, out: str | os.PathLike[str]) -> None:
     write_report(known, run.history, log if log.exists() else (), out)
 
 
-@click.command(cls=Verb, show=partial(show_with_parts, show=show_values))
+@click.command(cls=Verb, show=partial(show_with_parts, show=show_run))
 @click.argument("path")
 @click.option("--deep", is_flag=True, help="Read everything and compare checksums.")
 def info(path: str, deep: bool) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from oocml.config import format_size
 
 INLINE_ITEMS = 12
 """A list or mapping of more items is summed up by its length when printed for people."""
+OF_SETTINGS = ("settings", "given_settings", "chosen_settings")
+"""Keys of what is told of a run."""
 SIZE_NAMES = {"bytes", "memory", "task_memory"}
 
 
@@ -84,9 +86,16 @@ def show_training(summary: Mapping[str, Any]) -> None:
         valid = {f"valid {metric}": scores.get(metric)} if scores else {}
         history.append({name: value for name, value in epoch.items() if name != "valid"} | valid)
     shown = {name: value for name, value in summary.items() if name not in ("config", "history")}
-    show_values(
-        {**shown, **{f"set {k}": v for k, v in config.get("settings", {}).items()}, "history": history}
-    )
+    show_run({**shown, "history": history})
+
+
+def show_run(values: Mapping[str, Any]) -> None:
+    """Print what is told of a run: a line for each setting, with who decided if it was not the default."""
+    shown = {name: value for name, value in values.items() if name not in OF_SETTINGS}
+    for name, value in values.get("settings", {}).items():
+        by = [who for who in ("given", "chosen") if name in values.get(f"{who}_settings", ())]
+        shown[f"set {name}"] = f"{_text(name, value)} ({by[0]})" if by else value
+    show_values(shown)
 
 
 def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:

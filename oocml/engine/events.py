@@ -44,6 +44,11 @@ class RunStarted:
     plan: Mapping[str, Any] = field(default_factory=dict)
     """The keys of ``oocml plan --json``."""
     config: Mapping[str, Any] = field(default_factory=dict)
+    """The model's settings as they are used."""
+    given: list[str] = field(default_factory=list)
+    """Names of the settings that the user gave."""
+    chosen: list[str] = field(default_factory=list)
+    """Names of those that the model chose from the data."""
     dashboard: str | None = None
     """Link to the Dask dashboard, if one is served."""
     resumed_from: int | None = None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from oocml.errors import InputError, UsageError
+from oocml.metrics.directions import check_metric_of, higher_is_better
+from oocml.models.protocol import Model, Problem
 
 
 class Validation(NamedTuple):
@@ -17,6 +19,21 @@ class Validation(NamedTuple):
     metric: str
     higher_is_better: bool
     patience: int | None
+
+
+def check_metric_name(model: Model, problem: Problem, metric: str) -> None:
+    """Refuse a metric before anything can be scored, as far as the model tells which ones it has.
+
+    Raises
+    ------
+    UsageError
+        With the metrics that the model has, or with all that there are.
+    """
+    names = getattr(model.scoring(problem, 0), "metric_names", None)
+    if names is None:
+        higher_is_better(metric)
+    else:
+        check_metric_of(model.name, metric, names)
 
 
 def judge(

@@ -113,6 +113,7 @@ def begin_run(
     plan: Plan,
     epochs: int,
     schedule: str,
+    given: Sequence[str] = (),
     validation: Mapping[str, Any] | None = None,
     durable: bool = False,
     overwrite: bool,
@@ -123,6 +124,8 @@ def begin_run(
 
     Parameters
     ----------
+    given
+        Names of the settings that the user gave.
     check
         See `create_run`.
     executor
@@ -132,6 +135,8 @@ def begin_run(
     model_file = Path(reference.rpartition(":")[0]) if ".py:" in reference else None
     config = {
         **_origin(reference, model_file, problem, dataset),
+        "given_settings": list(given),
+        "chosen_settings": _chosen(model, problem),
         "layout": plan.layout.to_dict(),
         "memory": plan.memory,
         "workers": plan.workers,
@@ -185,6 +190,13 @@ def _origin(reference: str, model_file: Path | None, problem: Problem, dataset: 
         "dataset_sha256": dataset_sha256(dataset),
         "problem": {name: getattr(problem, name) for name in IN_CONFIG},
     }
+
+
+def _chosen(model: Model, problem: Problem) -> dict[str, Any]:
+    """What the settings came to that were left to the model, where it tells."""
+    choose = getattr(model, "chosen_settings", None)
+    chosen = {} if choose is None else choose(problem)
+    return {name: value for name, value in chosen.items() if problem.settings[name] is None}
 
 
 def keeps_rows(model: Model, problem: Problem) -> bool:

@@ -71,6 +71,10 @@ def merge(a: BinaryCounts, b: BinaryCounts) -> BinaryCounts:
     )
 
 
+METRICS = ("log_loss", "accuracy", "auc")
+"""Of the `scores`, those that a model can be judged by."""
+
+
 def scores(counts: BinaryCounts) -> dict[str, float]:
     """``log_loss``, ``accuracy``, ``auc``, ``auc_error``, ``n_unlabelled``; NaN where no row says anything."""
     auc, error = area(counts.negative.astype(np.float64), counts.positive.astype(np.float64))

@@ -146,6 +146,16 @@ def merge(parts: Iterable[Classified]) -> Classified:
     )
 
 
+METRICS = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    *(f"{name}_at_{k}" for name in ("precision", "ndcg") for k in LEVELS),
+    "log_loss",
+)
+"""Of the `scores`, those that a model can be judged by."""
+
+
 def scores(total: Classified) -> dict[str, float]:
     """The means, under the names the command line prints; NaN where no row has a label (or a loss)."""
     n = total.n_rows or float("nan")

@@ -45,7 +45,7 @@ def check_metric_of(model: str, metric: str, scores: Iterable[str]) -> None:
         With the metrics that the model has.
     """
     names = sorted(scores)
-    metrics = [name for name in names if _is_metric(name)]
+    metrics = [name for name in names if is_metric(name)]
     if metric in metrics:
         return
     begun = [name for name in metrics if metric and name.startswith(metric.lower())]
@@ -55,7 +55,8 @@ def check_metric_of(model: str, metric: str, scores: Iterable[str]) -> None:
     raise UsageError(f"{model} {lacks}{hint}; it has {', '.join(metrics)}")
 
 
-def _is_metric(name: str) -> bool:
+def is_metric(name: str) -> bool:
+    """Whether a score is one that gets better or worse; counts and ends of intervals are not."""
     kind, at, rank = name.rpartition("_at_")
     return name in HIGHER_IS_BETTER or bool(at and kind in AT_RANK and rank.isdecimal())
 
@@ -68,7 +69,7 @@ def higher_is_better(metric: str) -> bool:
     UsageError
         For a metric that isn't known; the message names the known ones.
     """
-    if not _is_metric(metric):
+    if not is_metric(metric):
         known = [*HIGHER_IS_BETTER, *(f"{kind}_at_K" for kind in AT_RANK)]
         raise UsageError(f"unknown metric {metric!r} (known: {', '.join(known)})")
     return HIGHER_IS_BETTER.get(metric, True)

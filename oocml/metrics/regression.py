@@ -32,6 +32,10 @@ def merge(a: Errors, b: Errors) -> Errors:
     return Errors(a.n + b.n, a.squared + b.squared, a.absolute + b.absolute)
 
 
+METRICS = ("rmse", "mae")
+"""Of the `scores`, those that a model can be judged by."""
+
+
 def scores(errors: Errors) -> dict[str, float]:
     """``rmse`` and ``mae``, in the units of the predictions; NaN where there was nothing to predict."""
     if errors.n == 0:

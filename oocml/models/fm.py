@@ -104,6 +104,10 @@ class FM:
         """
         return fm_settings.DEFAULTS
 
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """What is left to the model: the task, the ridges and the first step."""
+        return fm_settings.chosen(problem)
+
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without targets, `UsageError` for settings without a meaning."""
         fm_settings.check(problem)

@@ -48,6 +48,7 @@ class FmScoring:
     ) -> None:
         self.n_factors, self.labels = n_factors, problem.labels
         self.classifies = is_classification(problem)
+        self.metric_names = (*(binary if self.classifies else regression).METRICS, "objective")
         self.top = min(top, 2) or 2
         self.problem, self.params, self.reads = problem, dict(params), reads
 

@@ -74,6 +74,17 @@ def ridges(problem: Problem) -> tuple[float, float]:
     return float(LINEAR_SHARE * l2 if linear is None else linear), float(l2)
 
 
+def chosen(problem: Problem) -> Settings:
+    """Settings that may be None, by what they come to."""
+    linear, factors = ridges(problem)
+    return {
+        "task": task_of(problem),
+        "l2_linear": linear,
+        "l2_factors": factors,
+        "learning_rate": first_rate(problem),
+    }
+
+
 def shares(problem: Problem, cols: Bounds) -> Array:
     """The ridge of every occurrence of a feature: all of it, or so much that it adds up to 1 for a row on average."""
     if problem.settings["weighted_l2"]:

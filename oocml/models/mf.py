@@ -178,6 +178,10 @@ class MF:
             "learning_rate": None,
         }
 
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """The ridge and the first step."""
+        return {"l2": ridge(problem), "learning_rate": first_rate(problem)}
+
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without ratings, `UsageError` for settings without a meaning."""
         settings = problem.settings

@@ -57,6 +57,8 @@ class MfScoring:
     and their ``scores`` in units of the ratings.
     """
 
+    metric_names = (*regression.METRICS, "objective")
+
     def __init__(self, problem: Problem, top: int, l2: float) -> None:
         self.settings, self.l2 = problem.settings, l2
         self.col_count = problem.feature_nnz

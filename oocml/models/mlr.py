@@ -31,7 +31,7 @@ from oocml.metrics.classification import Truth, label_codes, set_truth, single_t
 from oocml.models import mlr_lbfgs, mlr_lc, mlr_polish
 from oocml.models.mlr_scoring import MlrScoring
 from oocml.models.mlr_settings import DEFAULTS, check
-from oocml.models.mlr_steps import HISTOGRAM_BINS, StepSizes, feature_rates, median_scale
+from oocml.models.mlr_steps import FIRST_RATE, HISTOGRAM_BINS, StepSizes, feature_rates, median_scale
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -145,6 +145,10 @@ class MLR:
     def defaults(self) -> Settings:
         """Settings and their defaults; `oocml.models.mlr_settings` tells what they mean."""
         return DEFAULTS
+
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """The first step of solver ds; later ones follow the loss."""
+        return {"learning_rate": FIRST_RATE} if problem.settings["solver"] not in BATCH_SOLVERS else {}
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without classes, `UsageError` for settings without a meaning."""

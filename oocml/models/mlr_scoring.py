@@ -39,6 +39,7 @@ class MlrScoring:
     reads = ("W", "intercept")
     seen = False
     per_entry = False
+    metric_names = (*classification.METRICS, "objective")
 
     def __init__(self, problem: Problem, top: int) -> None:
         self.labels = np.asarray(() if problem.labels is None else problem.labels)

@@ -23,7 +23,7 @@ from oocml.kernels.poly import poly_gradient, poly_norms, poly_scores
 from oocml.models import fm_visits
 from oocml.models.fm import standard
 from oocml.models.fm_scoring import Counted, FmScoring, Summed
-from oocml.models.fm_settings import TASKS, check_data, is_classification, no_targets, step_of
+from oocml.models.fm_settings import TASKS, check_data, is_classification, no_targets, step_of, task_of
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -124,6 +124,10 @@ class Poly:
     def defaults(self) -> Settings:
         """``l2`` 1e-3, on all weights but the intercept; ``task`` as of ``fm``."""
         return {"l2": 1e-3, "task": None}
+
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """The task, by the labels."""
+        return {"task": task_of(problem)}
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without targets, `UsageError` for settings without a meaning."""

@@ -140,6 +140,9 @@ class Pass:
     working_bytes
         What kernels take for arrays of their own while they work, the parts they return included. For the plan: say
         it where it may be more than a few MiB.
+    per_entry
+        Elementary updates that count for each stored entry visited; each visit of a panel by a column block counts as
+        many times as the block has columns, too. For the rates that are told.
     """
 
     name: str
@@ -156,6 +159,7 @@ class Pass:
     at_once: int = 0
     share: tuple[int, int] = (0, 1)
     working_bytes: int = 0
+    per_entry: int = 1
 
 
 @dataclass(frozen=True)
@@ -271,6 +275,7 @@ class Scoring(Protocol):
     A model that keeps more of a batch than the engine can know says so: ``entry_bytes`` for each of its entries,
     ``column_bytes`` for each column that it has entries in. Panels are cut by rows where memory has no room for them.
     One whose metrics need the columns more than once says how often: ``streams`` (predictions have one).
+    ``metric_names``: those of the scores that training may be judged by; a wrong ``--metric`` is then refused at once.
     Functions ``intervals(total)``, more numbers by name, and ``per_query(total)``, a list of records, are what
     ``evaluate`` tells beside ``scores``, if there are any.
     """
@@ -328,11 +333,15 @@ class Model(Protocol):
     block_cols: tuple[int, int]
     """(multiple, maximum): widths of column blocks are multiples of the first and at most the second.
 
-    Two functions of the problem are for plans of models of tiles that have them: ``epoch_elements``, numbers of column
-    state that an epoch touches (else those of each entry's column, once), and ``fewest_col_blocks``."""
+    Two functions are for plans of models of tiles that have them: ``epoch_elements(problem, col_blocks)``, numbers of
+    column state that an epoch touches with so many column blocks (else those of each entry's column, once), and
+    ``fewest_col_blocks(problem)``."""
 
     def defaults(self) -> Settings:
-        """Settings with their default values."""
+        """Settings with their default values.
+
+        What is None is left to the model, which may tell what it came to: ``chosen_settings(problem)``, by name.
+        """
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` or `UsageError` if the model cannot train on this."""

@@ -38,6 +38,24 @@ class Pins:
 UNPINNED = Pins()
 
 
+def unmet_pins(pins: Pins, layout: Layout) -> list[str]:
+    """Why a layout has fewer blocks than it was pinned to: rows are cut between panels, columns between columns."""
+    unmet = []
+    if pins.row_blocks and layout.n_row_blocks < pins.row_blocks:
+        n_panels = layout.row_panels[-1]
+        unmet.append(
+            f"--row-blocks {pins.row_blocks} is too many: {layout.n_row_blocks} are used, as the dataset has "
+            f"{n_panels} panel{'s' * (n_panels != 1)} and a row block has at least one"
+        )
+    if pins.col_blocks and layout.n_col_blocks < pins.col_blocks:
+        n_cols = layout.col_bounds[-1]
+        unmet.append(
+            f"--col-blocks {pins.col_blocks} is too many: {layout.n_col_blocks} are used, as the model has "
+            f"{n_cols} column{'s' * (n_cols != 1)}"
+        )
+    return unmet
+
+
 def largest_task(model: Model, problem: Problem, layout: Layout) -> int:
     """Memory of the largest task of any pass."""
     sizes = Sizes(model.state(problem), layout, problem, tiles=model.tiles)

@@ -86,6 +86,8 @@ class PlainLines:
             fields[f"valid_{name}"] = value
         if event.best:
             fields["best"] = True
+        if self._epoch is None and self._first_epoch and not event.updates:
+            return {**fields, **event.extra}  # an earlier driver did all of it but its record
         fields["updates_per_s"] = event.updates / seconds
         # An earlier driver may have done a part of the first epoch after a resume.
         whole = run if self._epoch is not None or self._first_epoch == 0 else None
@@ -128,11 +130,21 @@ def start_fields(run: RunStarted) -> dict[str, Any]:
     ):
         if key in run.plan:
             fields[name] = format_size(run.plan[key])
+    fields |= setting_fields(run)
     if run.resumed_from is not None:
         fields["resumed_after_epoch"] = run.resumed_from
     if run.dashboard:
         fields["dashboard"] = run.dashboard
     return fields
+
+
+def setting_fields(run: RunStarted) -> dict[str, str]:
+    """The settings as they are used: those that the user gave, those that the model chose, all others."""
+    texts: dict[str, list[str]] = {"given": [], "chosen": [], "defaults": []}
+    for name, value in run.config.items():
+        by = "given" if name in run.given else "chosen" if name in run.chosen else "defaults"
+        texts[by].append(format_fields({name: value}))
+    return {by: " ".join(found) for by, found in texts.items() if found}
 
 
 def done_fields(done: RunDone) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from oocml.config import format_size
+from oocml.config import format_size, used_settings
 from oocml.engine.events import EpochDone, Event, Notice, RunStarted, TaskDone, TaskLost, WorkerShare
 from oocml.engine.summary import top_text
 from oocml.watch.jsonl import Logged, read_events
@@ -85,7 +85,7 @@ def write_report(
         parts=_part_tables(summary.get("top_columns") or {}),
         notices=dict.fromkeys(event.text for event in log if isinstance(event, Notice)),
         **_epoch_table(rows),
-        config=_flat(summary.get("config") or (started.config if started else {})),
+        config=_flat(_config(summary, started)),
         layout=_flat(_layout(summary, started)),
     )
     path = Path(out)
@@ -217,6 +217,17 @@ def _epoch_table(rows: Sequence[Row]) -> dict[str, Any]:
     titles = {"read_bytes": "read", "write_bytes": "written"}
     columns = ["epoch", "seconds", "objective", *(f"valid {name}" for name in metrics)]
     return {"epoch_columns": columns + [titles[name] for name in sizes], "epoch_rows": table}
+
+
+def _config(summary: Mapping[str, Any], started: RunStarted | None) -> Mapping[str, Any]:
+    """The configuration, with the settings as they are used and who decided them."""
+    config = summary.get("config")
+    if not config:
+        return started.config if started else {}
+    rest = {
+        name: value for name, value in config.items() if name not in ("given_settings", "chosen_settings")
+    }
+    return {**rest, "settings": {name: str(setting) for name, setting in used_settings(config).items()}}
 
 
 def _layout(summary: Mapping[str, Any], started: RunStarted | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from oocml.metrics.directions import is_metric
 from oocml.models.protocol import Epoch, Epochs, Final, Pass, Verdict
 from oocml.models.registry import BUILTIN, load_model
 from oocml.schedule.tasks import check_pass
@@ -264,12 +265,22 @@ def test_what_scoring_reads_is_exported(case):
         assert all(run.specs[name].export for name in scoring.reads)
 
 
+def test_what_a_model_chooses_was_left_to_it_and_could_have_been_given(case):
+    run = started(case)
+    chosen = getattr(run.model, "chosen_settings", lambda problem: {})(run.problem)
+    assert all(run.model.defaults()[name] is None for name in chosen)
+    given = {name: value for name, value in chosen.items() if run.problem.settings[name] is None}
+    run.model.check(run.problem._replace(settings={**run.problem.settings, **given}))
+
+
 def test_scores_do_not_depend_on_batches_and_know_the_final_objective(case):
     data, run = case.data(), started(case).run(2)
     whole, outputs = scored(run, data.X, data.y, qid=data.qid)
     cut, pieces = scored(run, data.X, data.y, batches=(7, 8, 40), qid=data.qid)
     assert whole.keys() == cut.keys()
     np.testing.assert_allclose(list(whole.values()), list(cut.values()), rtol=1e-5)
+    names = getattr(run.model.scoring(run.problem, 0), "metric_names", None)
+    assert names is None or set(names) == {name for name in whole if is_metric(name)}
     final = run.finals[-1].objective
     if case.infers_rows:
         assert whole["objective"] < final + 1e-3 * abs(final)

@@ -81,5 +81,25 @@ def test_the_first_epoch_of_a_resumed_run_has_the_rates_of_its_own_driver(record
     assert "nnz_per_s" in epochs[1]
 
 
+def test_an_epoch_that_an_earlier_driver_did_has_no_rates(recorded):
+    later = [event for event in recorded[1:] if getattr(event, "number", 2) >= 2]
+    at = next(i for i, event in enumerate(later) if isinstance(event, EpochDone))
+    later[at] = replace(later[at], updates=0, read_bytes=0, write_bytes=0, extra={"loss": 0.5})
+    resumed = replace(recorded[0], resumed_from=1, seconds_before=later[at].seconds)
+    epochs = [line for line in lines_of([resumed, *later]) if "epoch" in line]
+    assert not [name for name in epochs[0] if name.endswith("_per_s")]
+    assert epochs[0]["loss"] == "0.5"
+    assert "updates_per_s" in epochs[1]
+
+
+def test_the_first_line_tells_all_settings_and_who_decided_them(recorded):
+    settings = {"l2": 1e-5, "solver": "ds", "learning_rate": 4.0, "polish": 2}
+    start = replace(recorded[0], config=settings, given=["l2", "polish"], chosen=["learning_rate"])
+    [first] = lines_of([start])
+    assert first["given"] == "l2=1e-05 polish=2"
+    assert first["chosen"] == "learning_rate=4"
+    assert first["defaults"] == "solver=ds"
+
+
 def test_values_keep_to_one_line_and_one_word():
     assert format_fields({"a": "x\ny", "b": "", "c": 'q"', "d": 1e-9}) == r'a="x\ny" b="" c="q\"" d=1e-09'

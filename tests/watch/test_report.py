@@ -108,6 +108,19 @@ def test_epochs_settings_layout_and_lost_workers_are_there(page):
     assert lost == ["tcp://127.0.0.1:4002", "('mlr-visit-epoch1', 0, 1, 7)", "worker died"]
 
 
+def test_settings_are_shown_as_they_are_used(recorded, tmp_path):
+    config = {
+        "settings": {"l2": 1e-5, "polish": 0, "learning_rate": None},
+        "given_settings": ["l2"],
+        "chosen_settings": {"learning_rate": 4.0},
+    }
+    path = write_report({**SUMMARY, "config": config}, [], recorded, tmp_path / "report.html")
+    found = Page(path.read_text())
+    for name, text in (("l2", "1e-05 (given)"), ("polish", "0"), ("learning_rate", "4 (chosen)")):
+        assert found.row(f"settings.{name}") == [f"settings.{name}", text]
+    assert "chosen_settings" not in "".join(found.text)
+
+
 def test_worker_time_is_shared_out(page, recorded):
     assert time_shares(recorded) == {"kernel": 0.5, "read": 0.25, "write": 0.125, "idle": 0.125}
     assert page.row("tcp://127.0.0.1:4001")[1:6] == ["18", "9.0", "4.5", "2.2", "2.2"]
