@@ -127,7 +127,7 @@ class TaskWork:
                     seed=seed,
                 )
                 self._call(self.kernel.visit, visit)
-                self.blocks.result.usage.updates += nnz * visit.cols.size
+                self.blocks.result.usage.updates += nnz * visit.cols.size * self.pass_.per_entry
         self._store("row", p, row, stored=last)
         self._store("cell", cell_index, cell, stored=last)
 
@@ -161,7 +161,7 @@ class TaskWork:
             self._call(self.kernel.visit, self._visit(p=p, n_rows=n_rows, row=row, cell=cell))
             return
         for panel, data, nnz in self.blocks.panels(p):
-            self.blocks.result.usage.updates += nnz
+            self.blocks.result.usage.updates += nnz * self.pass_.per_entry
             rows = self._rows_of(panel, p)
             visit = self._visit(
                 p=p,

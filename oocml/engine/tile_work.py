@@ -110,7 +110,7 @@ class TileWork(TaskWork):
                 "cell": own.cell,
             }
             given["seed"] = self._seed(own.p)
-            self.blocks.result.usage.updates += own.nnz.get(q, 0)
+            self.blocks.result.usage.updates += own.nnz.get(q, 0) * self.pass_.per_entry
         self._call(self.kernel.visit, self._visit(q=q, ahead=ahead, **given))
 
     def _put_back(self, block: RowBlock | None, consumed: tuple[str, ...] = ()) -> None:

@@ -115,6 +115,7 @@ def visit_pass(problem: Problem, first: bool) -> Pass:
         params={"batch_rows": int(problem.settings["batch_rows"])},
         at_once=summed_at_once(problem) if first else int(problem.settings["sub_epoch_width"]),
         working_bytes=working_bytes(problem, 4 if first else 2, 2),
+        per_entry=int(problem.settings["n_components"]),
     )
 
 
@@ -173,8 +174,15 @@ def sum_batches(v: Visit) -> Mapping[str, Any]:
 
 
 def measure_pass(problem: Problem) -> Pass:
-    reads, working = ("moments", "stats"), working_bytes(problem, 0, 2)
-    return Pass("measure", "rows", "measure", reads=reads, data=True, working_bytes=working)
+    return Pass(
+        "measure",
+        "rows",
+        "measure",
+        reads=("moments", "stats"),
+        data=True,
+        working_bytes=working_bytes(problem, 0, 2),
+        per_entry=int(problem.settings["n_components"]),
+    )
 
 
 def measure(v: Visit) -> Mapping[str, Any]:

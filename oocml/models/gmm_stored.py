@@ -83,6 +83,7 @@ def first_pass(problem: Problem) -> Pass:
         data=True,
         at_once=summed_at_once(problem),
         working_bytes=working_bytes(problem, 4, 2),
+        per_entry=int(problem.settings["n_components"]),
     )
 
 
@@ -103,6 +104,7 @@ def visit_pass(problem: Problem, epoch: int) -> Pass:
         params=params,
         at_once=int(settings["sub_epoch_width"]),
         working_bytes=working_bytes(problem, 3, 3),
+        per_entry=int(problem.settings["n_components"]),
     )
 
 

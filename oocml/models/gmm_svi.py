@@ -78,6 +78,7 @@ def visit_pass(problem: Problem) -> Pass:
         params=params,
         at_once=1,
         working_bytes=working_bytes(problem, 3, 2),
+        per_entry=int(problem.settings["n_components"]),
     )
 
 

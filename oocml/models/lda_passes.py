@@ -19,13 +19,24 @@ def start(problem: Problem) -> Pass:
     params = {"seed": derive_seed(problem.seed, START_SEED)}
     if not stores_z(problem.settings):
         return Pass("start", "tiles", "count", reads=("word",), data=True)
-    writes = ("gamma", "topic_word", "z")
-    return Pass("start", "tiles", "start", reads=("word",), writes=writes, data=True, params=params)
+    writes, k = ("gamma", "topic_word", "z"), n_topics(problem)
+    return Pass(
+        "start", "tiles", "start", reads=("word",), writes=writes, data=True, params=params, per_entry=k
+    )
+
+
+def n_topics(problem: Problem) -> int:
+    return int(problem.settings["n_topics"])
 
 
 def kept(support: bool) -> tuple[str, ...]:
     """Where responsibilities are."""
     return ("z_index", "z_value") if support else ("z",)
+
+
+def touched(problem: Problem, support: bool) -> int:
+    """Topics of an entry that a visit renews."""
+    return support_size(problem.settings) if support else n_topics(problem)
 
 
 def visit(problem: Problem, kind: str, support: bool) -> Pass:
@@ -39,6 +50,7 @@ def visit(problem: Problem, kind: str, support: bool) -> Pass:
         data=True,
         params={"kind": kind},
         at_once=int(problem.settings["sub_epoch_width"]),
+        per_entry=touched(problem, support),
     )
 
 
@@ -49,13 +61,29 @@ def outside(problem: Problem, n_row_blocks: int) -> Pass:
     return Pass("outside", "tiles", "outside", reads=("z",), data=True, params=params, share=(0, n_blocks))
 
 
-def truncate() -> Pass:
-    writes = ("gamma", "topic_word", "z_index", "z_value")
-    return Pass("truncate", "tiles", "truncate", reads=("z",), writes=writes, data=True, consumes=("z",))
+def truncate(problem: Problem) -> Pass:
+    return Pass(
+        "truncate",
+        "tiles",
+        "truncate",
+        reads=("z",),
+        writes=("gamma", "topic_word", "z_index", "z_value"),
+        data=True,
+        consumes=("z",),
+        per_entry=n_topics(problem),
+    )
 
 
-def recount(support: bool) -> Pass:
-    return Pass("recount", "tiles", "recount", reads=kept(support), writes=("gamma", "topic_word"), data=True)
+def recount(problem: Problem, support: bool) -> Pass:
+    return Pass(
+        "recount",
+        "tiles",
+        "recount",
+        reads=kept(support),
+        writes=("gamma", "topic_word"),
+        data=True,
+        per_entry=touched(problem, support),
+    )
 
 
 def lengths(alpha: float, array: str) -> Pass:
@@ -80,7 +108,7 @@ def top_words() -> Pass:
 def scratch(problem: Problem, kind: str) -> tuple[Scratch, ...]:
     if kind == "cvb0":
         return ()
-    return Scratch("weights", ("cols", int(problem.settings["n_topics"]))), Scratch("shift", ("cols",))
+    return Scratch("weights", ("cols", n_topics(problem))), Scratch("shift", ("cols",))
 
 
 def batch(problem: Problem, kind: str, before: str, into: str, words: bool, **params: Any) -> Pass:
@@ -102,6 +130,7 @@ def batch(problem: Problem, kind: str, before: str, into: str, words: bool, **pa
         data=True,
         scratch=scratch(problem, kind),
         params={**given, **params},
+        per_entry=n_topics(problem),
     )
 
 
@@ -161,13 +190,13 @@ def others(problem: Problem) -> tuple[Pass, ...]:
     settings = problem.settings
     found = [start(problem), keep_priors(0.0, 0.0, 0.0), words(bound=True), top_words()]
     if stores_z(settings):
-        found += [lengths(0.0, "gamma"), documents(0.0), recount(support=False)]
+        found += [lengths(0.0, "gamma"), documents(0.0), recount(problem, support=False)]
     if support_size(settings):
         found += [
             outside(problem, 1),
-            truncate(),
+            truncate(problem),
             visit(problem, "esvi", support=True),
-            recount(support=True),
+            recount(problem, support=True),
         ]
     if settings["learn_priors"]:
         found += [*learning(0.0, 0.0), *shifts(0.0, 0.0)]

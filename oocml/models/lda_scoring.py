@@ -12,7 +12,7 @@ from oocml.kernels.digamma import sum_divergence
 from oocml.kernels.lda_fold_in import count_pairs, lda_fold_in, lda_halve, lda_log_likelihood
 from oocml.metrics import coherence
 from oocml.models.lda_bound import free_document_terms, in_use, slices, total_divergence
-from oocml.models.lda_visits import Documents
+from oocml.models.lda_visits import TOP_WORDS, Documents, rank_words
 from oocml.models.protocol import Array, Problem, derive_seed
 from oocml.types import Bounds, Csr, Float32Array, Float64Array, Int32Array, Int64Array
 
@@ -44,13 +44,10 @@ class Gathered(NamedTuple):
     alpha: float
     eta: float
     training_tokens: float
-    top_words: Int64Array
     words: list[Words]
     """One for each column block so far."""
     topic_word: list[Float32Array]
     """Their words' rows, those that occur."""
-    tops: list[tuple[Int32Array, Int64Array]]
-    """(document, word) of occurrences of top words."""
 
 
 class Counted(NamedTuple):
@@ -82,7 +79,7 @@ class LdaScoring:
 
     seen = False
     per_entry = False
-    reads = ("topic_word", "word", "totals", "priors", "top_words")
+    reads = ("topic_word", "word", "totals", "priors")
     entry_bytes = 80
     """Kept of an entry with its document, word and halves, and while these are put in order."""
 
@@ -94,13 +91,16 @@ class LdaScoring:
         """Of a batch, for each column that it has: its row of topic_word, and once more as the rows are joined."""
         self.divergences: dict[int, float] = {}
         """Of topics from their prior, by the first word of the block."""
+        self.step = -(-self.n_topics // MOST_COHERENT)
+        shape = len(range(0, self.n_topics, self.step)), TOP_WORDS
+        self.ranked = np.full(shape, -1, np.int64), np.full(shape, -1, np.float32)
+        """Top words of every so manieth topic among the blocks so far, and their probabilities."""
 
     def begin(self, data: Documents, n_rows: int, state: Mapping[str, Array]) -> Gathered:
         # a run that has no epoch yet is scored to see whether it can be
         alpha, eta, tokens = map(float, state["priors"])
         totals = np.maximum(state["totals"], eta * max(1, self.n_words)).astype(np.float32)
-        some = state["top_words"][:: -(-self.n_topics // MOST_COHERENT)]
-        return Gathered(totals, alpha, eta, tokens, some, [], [], [])
+        return Gathered(totals, alpha, eta, tokens, [], [])
 
     def visit(
         self,
@@ -113,6 +113,9 @@ class LdaScoring:
         topic_word, X = np.ascontiguousarray(col["topic_word"], np.float32), data.X
         if cols.lo not in self.divergences:
             self.divergences[cols.lo] = sum_divergence(topic_word, accumulator.eta)
+            if accumulator.training_tokens:  # else no word is more probable than another
+                some = topic_word[:, :: self.step], col["word"], accumulator.totals[:: self.step]
+                rank_words(*some, *self.ranked)
         wrong = np.count_nonzero(~(X.data >= 0) | np.isinf(X.data))
         if wrong:
             raise InputError(
@@ -126,8 +129,6 @@ class LdaScoring:
         numbers = col["word"][index]
         accumulator.words.append(Words(row, place + n_before, numbers, count))
         accumulator.topic_word.append(topic_word[words])
-        found = np.isin(col["word"][words], accumulator.top_words)[place]
-        accumulator.tops.append((row[found], numbers[found].astype(np.int64)))
 
     def metrics(self, accumulator: Gathered, data: Documents) -> Counted:
         documents, numbers = self._documents(accumulator, data)
@@ -153,7 +154,7 @@ class LdaScoring:
             bound,
             tokens - float(observed.sum(dtype=np.float64)),
             log_likelihood,
-            self._pairs(accumulator, len(data.number)),
+            self._pairs(documents, numbers),
             total_divergence(accumulator.totals, accumulator.eta, self.n_words)
             + sum(self.divergences.values()),
             accumulator.training_tokens,
@@ -211,17 +212,17 @@ class LdaScoring:
         alpha = np.float32(kept.alpha)
         return gamma, lda_fold_in(documents, topic_word, kept.totals, alpha, STEPS, gamma)
 
-    def _pairs(self, accumulator: Gathered, n_documents: int) -> coherence.Cooccurrence:
-        row, word = (np.concatenate(arrays) for arrays in zip(*accumulator.tops, strict=True))
-        order = np.argsort(row, kind="stable")
-        top = accumulator.top_words
+    def _pairs(self, documents: Csr, numbers: Int32Array) -> coherence.Cooccurrence:
+        top, n_documents = self.ranked[0], len(documents.indptr) - 1
+        found = np.isin(numbers, top)
+        row = np.repeat(np.arange(n_documents, dtype=np.int32), np.diff(documents.indptr))[found]
         topic, rank = np.nonzero(top >= 0)
         words, place = np.unique(top[topic, rank], return_inverse=True)
         by_word = np.argsort(place, kind="stable")
         first = np.searchsorted(place[by_word], np.arange(len(words) + 1))
         counts = np.zeros((*top.shape, top.shape[1]), np.int64)
-        places = np.searchsorted(words, word[order])
-        count_pairs(row[order], places, first, topic[by_word], rank[by_word], counts)
+        places = np.searchsorted(words, numbers[found])
+        count_pairs(row, places, first, topic[by_word], rank[by_word], counts)
         return coherence.Cooccurrence(n_documents, np.einsum("ktt->kt", counts).copy(), counts)
 
 

@@ -29,6 +29,9 @@ ALIKE = 0.75
 CHANGE = 1e-3
 """Inner iterations end when gamma changes by less than this on average."""
 
+TOP_WORDS_EVERY = 5
+"""Epochs after which topics' words are found anew: whoever reads an epoch in between gets older ones."""
+
 Steps = Generator[Any, Any, Any]
 
 
@@ -127,7 +130,8 @@ class Training:
         return due and not self.support and support_size(self.settings) > 0
 
     def ends_stretch(self, number: int, dense: tuple[int, int], stored: bool) -> bool:
-        return (stored and self.may_truncate(number, dense)) or self.is_exact(number) or self.learns(number)
+        due = number % TOP_WORDS_EVERY == 0 or self.is_exact(number) or self.learns(number)
+        return due or (stored and self.may_truncate(number, dense))
 
     def epoch(self, kind: str, number: int, parts: Parts) -> Epoch:
         """A record with the running objective, whose negative goes by the kind of epoch: each has its own scale."""
@@ -161,7 +165,7 @@ class Training:
             found = yield lda_passes.outside(self.problem, self.n_row_blocks)
             if found["outside"] > MOST_OUTSIDE * found["tokens"]:
                 return
-        yield lda_passes.truncate()
+        yield lda_passes.truncate(self.problem)
         self.support = True
         if not (yield from self.shift_to_learnt()):
             yield lda_passes.words(bound=False)
@@ -187,7 +191,7 @@ class Training:
         """The exact bound; Lambda is summed anew on the way."""
         if self.counts:
             return (yield from self.measure_batches())
-        recounted = yield lda_passes.recount(self.support)
+        recounted = yield lda_passes.recount(self.problem, self.support)
         size = support_size(self.settings) if self.support else int(self.settings["n_topics"])
         self.evenness = float(recounted["entropy"]) / (self.tokens * np.log(size))
         yield from self.shift_to_learnt()

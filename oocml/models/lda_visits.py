@@ -180,19 +180,24 @@ def keep_priors(v: Visit) -> None:
 
 def top_words(v: Visit) -> None:
     """Take a column block into the rankings of the topics' words."""
-    topic_word, totals = v.col["topic_word"], v.shared["totals"]
+    ranked = v.shared["top_words"], v.shared["top_weights"]
+    rank_words(v.col["topic_word"], v.col["word"], v.shared["totals"], *ranked)
+
+
+def rank_words(topic_word: Array, word: Array, totals: Array, top_words: Array, top_weights: Array) -> None:
+    """Take words into rankings of the topics' words, shape (K, `TOP_WORDS`); of equal ones the first."""
     n_topics = len(totals)
     places = np.full((n_topics, TOP_WORDS), -1, np.int64)
     weights = np.zeros((n_topics, TOP_WORDS), np.float32)
     for words in slices(*topic_word.shape):
         merge_topk(places, weights, np.ascontiguousarray(topic_word[words].T), words.start)
-    found = np.where(places >= 0, v.col["word"][np.maximum(places, 0)], -1)
+    found = np.where(places >= 0, word[np.maximum(places, 0)], -1)
     shares = np.where(places >= 0, weights / totals[:, None], -1)
-    ids = np.concatenate([v.shared["top_words"], found], axis=1)
-    both = np.concatenate([v.shared["top_weights"], shares.astype(np.float32)], axis=1)
+    ids = np.concatenate([top_words, found], axis=1)
+    both = np.concatenate([top_weights, shares.astype(np.float32)], axis=1)
     order = np.lexsort((ids, -both), axis=1)[:, :TOP_WORDS]
-    v.shared["top_words"][...] = np.take_along_axis(ids, order, axis=1)
-    v.shared["top_weights"][...] = np.take_along_axis(both, order, axis=1)
+    top_words[...] = np.take_along_axis(ids, order, axis=1)
+    top_weights[...] = np.take_along_axis(both, order, axis=1)
 
 
 VISITS: tuple[Callable[[Visit], Parts | None], ...] = (

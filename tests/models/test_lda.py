@@ -191,6 +191,40 @@ class Found(dict):
         return {"sums": np.ones(40), "bad": 0, "stopped": 0}.get(name, 1.0)
 
 
+def items_of(total: int, **settings) -> list:
+    """What the program of a training yields, most of whose results are 1."""
+    problem = training(planted()).problem
+    problem = problem._replace(settings=LDA().defaults() | {"n_topics": 40, "top_k": 8} | settings)
+    program, items, sent = LDA().program(problem, (total,)), [], None
+    while True:
+        try:
+            items.append(program.send(sent))
+        except StopIteration:
+            return items
+        if isinstance(items[-1], Epochs):
+            sent = [Found()] * len(items[-1].params)
+        else:
+            sent = Verdict(False) if isinstance(items[-1], Epoch) else Found()
+
+
+@pytest.mark.parametrize("settings", [{}, {"inference": "vi"}])
+def test_top_words_in_between_are_a_few_epochs_old_at_most(settings):
+    number, found_at, oldest = 0, [], 0
+    for item in items_of(40, **settings):
+        if isinstance(item, Pass) and item.name == "top_words":
+            found_at.append(number)
+        number += len(item.params) if isinstance(item, Epochs) else isinstance(item, Epoch)
+        if found_at:
+            oldest = max(oldest, number - found_at[-1])
+    assert number == found_at[-1] == 40
+    assert oldest == 5
+
+
+def test_updates_count_the_topics_of_each_entry():
+    passes = [item.pass_ for item in items_of(40) if isinstance(item, Epochs)]
+    assert {pass_.reads[-1]: pass_.per_entry for pass_ in passes} == {"z": 40, "z_index": 8}
+
+
 def dense_before_supports(outside: list[float], total: int) -> int:
     """Dense epochs of a training whose looks at its responsibilities find these shares outside of supports."""
     settings = LDA().defaults() | {"n_topics": 40, "top_k": 8}

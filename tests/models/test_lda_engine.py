@@ -6,7 +6,7 @@ import pytest
 from oocml import api
 from oocml.data.dataset import Dataset
 from oocml.data.writer import DatasetWriter
-from oocml.engine.events import Notice
+from oocml.engine.events import EpochDone, Notice
 from oocml.engine.score import batches
 from oocml.errors import DoesNotFit, InputError
 from oocml.types import Csr, Panel
@@ -94,6 +94,15 @@ def test_a_training_ends_with_a_notice_where_topics_are_alike(stored, tmp_path):
     settings = {"n_topics": 20, "inference": "cvb0"}
     trained(stored, tmp_path / "run.zarr", epochs=1, settings=settings, monitors=[seen.append])
     assert any("alike" in event.text for event in seen if isinstance(event, Notice))
+
+
+def test_updates_are_entries_times_topics(stored, tmp_path):
+    seen = []
+    settings = {"n_topics": 20, "top_k": 8, "dense_epochs": 2, "learn_priors": False}
+    trained(stored, tmp_path / "run.zarr", epochs=4, settings=settings, monitors=[seen.append])
+    updates = [event.updates for event in seen if isinstance(event, EpochDone)]
+    nnz = Dataset.open(str(stored)).nnz
+    assert updates[1::2] == [20 * nnz, 8 * nnz]
 
 
 def test_every_checkpoint_has_topics_with_words(stored, tmp_path):

@@ -98,6 +98,15 @@ def test_coherence_counts_documents_that_have_the_top_words(run, step, monkeypat
     assert scores["coherence_npmi"] == pytest.approx(coherence.mean_npmi(counts))
 
 
+def test_coherence_is_of_the_words_of_this_very_epoch(run):
+    """Whatever words were found when the stretch of epochs began."""
+    wanted = scored(run, held_out())[0]["coherence_npmi"]
+    kept = run.state["top_words", 0, 0].copy()
+    run.state["top_words", 0, 0][...] = np.arange(10)
+    assert scored(run, held_out())[0]["coherence_npmi"] == wanted
+    run.state["top_words", 0, 0][...] = kept
+
+
 def test_scores_do_not_depend_on_the_order_of_columns(run):
     """A run's own order of columns is undone by the numbers that it keeps."""
     X = planted()
@@ -109,7 +118,7 @@ def test_scores_do_not_depend_on_the_order_of_columns(run):
     for q, cols in enumerate(other.cols):
         other.state["topic_word", 0, q][...] = run.joined("topic_word")[order[cols.lo : cols.hi]]
         other.state["word", 0, q][...] = order[cols.lo : cols.hi]
-    for name in ("totals", "priors", "top_words"):
+    for name in ("totals", "priors"):
         other.state[name, 0, 0][...] = run.state[name, 0, 0]
     one, two = scored(run, X)[0], scored(other, turned)[0]
     np.testing.assert_allclose(list(one.values()), list(two.values()), rtol=1e-4)
