@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from oocml.engine.context import problem_of
 from oocml.engine.events import EpochDone, Event, Monitor, Notice, RunDone, emit
 from oocml.engine.judging import check_metric_name
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
-from oocml.errors import InputError, NonFinite, UsageError
+from oocml.errors import InputError, NonFinite, OocmlError, UsageError
 from oocml.models.protocol import Problem
 from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
@@ -50,7 +50,9 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open a run that `train` wrote."""
+    """Open a run that `train` wrote; one that a killed training left without its name gets it back."""
+    with suppress(OSError, OocmlError):  # not where nothing can be written
+        bring_back(Path(os.path.abspath(path)))
     return Run(path)
 
 

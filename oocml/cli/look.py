@@ -34,9 +34,7 @@ def show_with_parts(summary: Mapping[str, Any], show: Callable[[Mapping[str, Any
 @click.option("--out", metavar="FILE.html", help="Write the report with its plots there, too.")
 def report(run: str, out: str | None) -> dict[str, Any]:
     """What a run did, with predicted beside measured."""
-    from oocml import api
-
-    opened = api.open_run(run)
+    opened = verb.open_run(run)
     summary = opened.summary() | parts_of(opened)
     if out is not None:
         write_html(opened, out)
@@ -72,11 +70,13 @@ def info(path: str, deep: bool) -> dict[str, Any]:
         raise InputError(
             f"{path} is not whole: {path}.partial is being made, or was left by an interrupted command; repeat that"
         )
+    if not os.path.exists(path) and os.path.exists(f"{path}.partial-old"):
+        verb.open_run(path)
     kind, attrs = read_kind(path)
     if kind == "dataset":
         return api.open_dataset(path).info(deep=deep)
     if kind == "run":
-        opened = api.open_run(path)
+        opened = verb.open_run(path)
         told = opened.info(deep=deep)
         return told | parts_of(opened) if told["whole"] else told
     return {"kind": kind, "path": path, **attrs, **list_arrays(path)}

@@ -28,7 +28,7 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
     """Score a run's model on a dataset."""
     from oocml import api
 
-    opened = api.open_run(run)
+    opened = verb.open_run(run)
     state = opened.state_at(options["at"])
     return {**state, **opened.evaluate(api.open_dataset(data), **given(**options))}
 
@@ -71,7 +71,7 @@ def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     """
     from oocml import api
 
-    opened = api.open_run(run)
+    opened = verb.open_run(run)
     state = opened.state_at(options["at"])
     return {**opened.predict(api.open_dataset(data), out, **given(**options)), **state}
 
@@ -99,6 +99,6 @@ def export(run: str, out: str, data: str | None, **options: Any) -> dict[str, An
     from oocml import api
 
     dataset = None if data is None else api.open_dataset(data)
-    opened = api.open_run(run)
+    opened = verb.open_run(run)
     state = opened.state_at(options["at"])
     return {**opened.export(out, **given(data=dataset, **options)), **state}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oocml.cli.output import reserved_stdout, show_values, to_json
 from oocml.config import parse_size
-from oocml.errors import UsageError
+from oocml.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from oocml.run import Run
 
 
 class Verb(click.Command):
@@ -45,6 +50,28 @@ class Verb(click.Command):
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given: the defaults of the others belong to the Python API."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def open_run(path: str) -> Run:
+    """A run to look at or to use; on standard error, what is beside one that has no epoch yet."""
+    from oocml import api
+    from oocml.store.replacing import kept_aside
+
+    here = Path(os.path.abspath(path))
+    gone = not here.exists()
+    try:
+        opened = api.open_run(path)
+    except InputError as error:
+        if (line := kept_aside(here)) is None:
+            raise
+        raise InputError(line if gone else f"{error}; {line}") from None
+    if gone and here.exists():
+        click.echo(
+            f"note: {path} was to be replaced by a training that was killed; it has its name again", err=True
+        )
+    elif (line := kept_aside(here)) is not None:
+        click.echo(f"note: {line}", err=True)
+    return opened
 
 
 class Size(click.ParamType):

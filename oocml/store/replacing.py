@@ -124,6 +124,21 @@ def bring_back(path: Path) -> None:
             os.rename(old, path)
 
 
+def kept_aside(path: Path) -> str | None:
+    """One line on the run that ``path`` is to replace, or was to; None if there is none, or ``path`` has an epoch."""
+    old = set_aside(path)
+    if not (old / LEDGER).exists():
+        return None
+    if not path.exists():
+        return f"{path} is not there; the run that was to be replaced is kept as {old}: rename it to have it back"
+    if has_epoch(path):
+        return None
+    return (
+        f"{path} has no epoch yet; the run that it replaces is kept as {old}: unless {path.name} is being trained, "
+        "resume it, or remove it to have the old run back"
+    )
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what killed creations of this run left beside it, but no run that was set aside."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}{PARTIAL}-*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from oocml.engine.events import Event, RunStarted
 from oocml.errors import DoesNotFit, InputError, NonFinite, OocmlError, UsageError, WorkersLost
 from oocml.store.replacing import set_aside
 from oocml.store.run import RunStore
+from tests.cli.conftest import call
 from tests.engine.toys import TOY, ToyRun, drive, fingerprint
 
 SERIAL: dict[str, Any] = {"epochs": 1, "schedule": "serial"}
@@ -153,6 +155,47 @@ def test_a_trained_run_outlives_several_attempts_to_replace_it(trained, toy_data
             oocml.train(TOY, toy_dataset, trained.run.path, overwrite=True, **SERIAL)
     assert fingerprint(trained.run) == before
     assert names(trained.run.path.parent) == {trained.run.path.name}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "report", "info", "export"])
+def test_verbs_that_read_find_a_run_that_a_kill_left_without_its_name(trained, toy_dataset, tmp_path, verb):
+    path, old = trained.run.path, set_aside(trained.run.path)
+    before = fingerprint(trained.run)
+    os.rename(path, old)
+    more = {
+        "evaluate": [toy_dataset],
+        "predict": [toy_dataset, tmp_path / "p.txt"],
+        "export": [tmp_path / "e.npz"],
+    }
+    found = call(verb, path, *more.get(verb, []), "--json")
+    note = f"note: {path} was to be replaced by a training that was killed; it has its name again\n"
+    assert found.err.startswith(note)
+    assert fingerprint(trained.run) == before
+    assert not old.exists()
+
+
+def test_verbs_that_read_leave_a_run_aside_while_another_takes_its_place(trained):
+    path, old = trained.run.path, set_aside(trained.run.path)
+    os.rename(path, old)
+    with RunStore(old).lock():
+        found = call("report", path)
+    assert (found.code, old.exists(), path.exists()) == (4, True, False)
+    assert found.err.startswith(
+        f"error: {path} is not there; the run that was to be replaced is kept as {old}"
+    )
+
+
+def test_verbs_that_read_tell_of_the_run_that_one_without_an_epoch_replaces(trained, toy_dataset):
+    before = fingerprint(trained.run)
+    kept = replace_and_stop(trained, toy_dataset)
+    note = f"{trained.run.path} has no epoch yet; the run that it replaces is kept as {kept}"
+    for verb in ("report", "info"):
+        found = call(verb, trained.run.path, "--json")
+        assert found.err.startswith(f"note: {note}")
+        assert found.json["epochs"] == 0
+    shutil.rmtree(trained.run.path)
+    assert fingerprint(oocml.open_run(trained.run.path).store) == before
+    assert "note:" not in call("report", trained.run.path).err
 
 
 @pytest.mark.parametrize("verb", ["train", "resume"])
