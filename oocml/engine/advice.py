@@ -1,8 +1,13 @@
-"""What to try when numbers are no longer finite."""
+"""What is left, and what to try, when numbers are no longer finite."""
 
 from __future__ import annotations
 
 from oocml.models.protocol import Settings
+
+
+def what_is_kept(n_epochs: int) -> str:
+    """Of a training that fails when so many epochs are done."""
+    return "the last good state is kept" if n_epochs else "no epoch was done"
 
 
 def smaller_steps(settings: Settings, step: float | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oocml.engine.advice import smaller_steps
+from oocml.engine.advice import smaller_steps, what_is_kept
 from oocml.engine.context import RunContext, initial_block, nbytes
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.errors import NonFinite
@@ -87,7 +87,7 @@ class TaskBlocks:
         advice = smaller_steps(self.context.problem.settings, message.pass_.params.get("learning_rate"))
         return (
             f"{self.context.model.name}: block {index} of {name!r} became NaN or infinite in epoch {message.epoch} "
-            f"(pass {message.pass_.name}); the last good state is kept; try {advice}"
+            f"(pass {message.pass_.name}); {what_is_kept(message.epochs_done)}; try {advice}"
         )
 
     def panels(self, p: int) -> Iterator[tuple[int, object, int]]:

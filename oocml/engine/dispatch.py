@@ -170,6 +170,7 @@ class Dispatcher:
             task=task,
             inputs=self.journal.inputs(work.pass_, task),
             out_stamp=self.journal.fresh_stamp(),
+            epochs_done=len(self.journal.ledger.history),
         )
         self.journal.dispatched(message)
         self.executor.submit(message, worker)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from oocml.engine.advice import smaller_steps
+from oocml.engine.advice import smaller_steps, what_is_kept
 from oocml.engine.context import initial_block
 from oocml.engine.messages import BlockRefs, TaskMessage, TaskResult
 from oocml.errors import NonFinite
@@ -175,8 +175,8 @@ class Journal:
             block = total.astype(block.dtype)
             if not np.isfinite(block).all():  # not a kernel: numba would take 25 MiB of the driver
                 raise NonFinite(
-                    f"{name!r} became NaN or infinite in pass {pass_.name}; the last good state is kept; "
-                    f"try {smaller_steps(self.problem.settings)}"
+                    f"{name!r} became NaN or infinite in pass {pass_.name}; "
+                    f"{what_is_kept(len(self.ledger.history))}; try {smaller_steps(self.problem.settings)}"
                 )
             stamp = self.fresh_stamp()
             crc, n_written = self.arrays[name].write(self.chunks, 0, stamp, block)

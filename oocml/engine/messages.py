@@ -55,6 +55,8 @@ class TaskMessage:
     task: Task
     inputs: Mapping[str, BlockRefs]
     out_stamp: int
+    epochs_done: int = 0
+    """In the ledger, when it was dispatched."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
