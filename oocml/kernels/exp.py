@@ -1,15 +1,14 @@
-"""A float32 exponential that loops vectorise, and the bit cast it needs.
+"""A float32 exponential that loops vectorise.
 
 ``np.exp`` is a library call that keeps a loop scalar. ``exp32`` is Cody-Waite range reduction and a degree-6
 polynomial, pure arithmetic, so that LLVM turns a loop over it into vector code on any CPU: relative error below
 2e-7 on [-87, 88], arguments outside are clamped (so the result is always finite and positive), NaN stays NaN.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+
+from oocml.kernels.float_bits import BIAS, MANTISSA_BITS, float_of_bits
+from oocml.kernels.jit import inlined_in_order
 
 EXP_MIN = np.float32(-87.0)
 EXP_MAX = np.float32(88.0)
@@ -28,21 +27,8 @@ _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
 
 
-@intrinsic  # type: ignore[misc]
-def float_of_bits(typingctx: Any, bits: Any) -> Any:
-    """The float32 whose bit pattern is the given int32."""
-
-    del typingctx, bits
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        del signature
-        return builder.bitcast(args[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), codegen
-
-
-# no "reassoc": it would fold the two parts of ln 2 into one
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
+# in order: else the two parts of ln 2 would be folded into one
+@inlined_in_order
 def exp32(x: np.float32) -> np.float32:
     """exp(x) in float32 for one number; cheap only inside loops, where it vectorises."""
     x = min(max(x, EXP_MIN), EXP_MAX)
@@ -50,4 +36,4 @@ def exp32(x: np.float32) -> np.float32:
     r = (x - n * _LN2_HI) - n * _LN2_LO
     tail = r * r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * _C6))))
     p = _ONE + (r + tail)
-    return p * float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return p * float_of_bits((np.int32(n) + BIAS) << MANTISSA_BITS)

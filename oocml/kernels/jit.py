@@ -15,6 +15,10 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 inlined = njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)
+inlined_in_order = njit(
+    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True
+)
+"""For sums that must not be taken in another order than is written."""
 
 
 def warm_up() -> None:

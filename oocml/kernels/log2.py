@@ -1,15 +1,11 @@
 """A float32 base-2 logarithm that loops vectorise, as `oocml.kernels.exp` has an exponential."""
 
-from typing import Any
-
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
 
-from oocml.kernels.exp import float_of_bits
+from oocml.kernels.float_bits import MANTISSA_BITS, bits_of_float, float_of_bits
+from oocml.kernels.jit import inlined_in_order
 
 _SQRT_HALF = np.int32(0x3F3504F3)
-_23 = np.int32(23)
 _ONE = np.float32(1)
 # fitted for log2(1 + x) / x on [1/sqrt 2 - 1, sqrt 2 - 1], relative error 3e-8 before rounding
 _C = tuple(
@@ -28,25 +24,13 @@ _C = tuple(
 )
 
 
-@intrinsic  # type: ignore[misc]
-def bits_of_float(typingctx: Any, x: Any) -> Any:
-    """The bit pattern of a float32 as an int32."""
-    del typingctx, x
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        del signature
-        return builder.bitcast(args[0], context.get_value_type(types.int32))
-
-    return types.int32(types.float32), codegen
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
+@inlined_in_order
 def log2_32(x: np.float32) -> np.float32:
     """log2(x) in float32 of a positive normal number; cheap only inside loops, where it vectorises."""
     bits = bits_of_float(x)
     # from sqrt(1/2) on the exponent is that of the next power of two
-    exponent = (bits - _SQRT_HALF) >> _23
-    m = float_of_bits(bits - (exponent << _23)) - _ONE
+    exponent = (bits - _SQRT_HALF) >> MANTISSA_BITS
+    m = float_of_bits(bits - (exponent << MANTISSA_BITS)) - _ONE
     p = _C[8]
     p = p * m + _C[7]
     p = p * m + _C[6]
