@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,18 @@ import zarr
 
 from oocml.data.dataset import SCHEMA
 from oocml.data.feature_stats import FeatureStatsWriter, dense_stats, sparse_stats
-from oocml.data.label_table import LabelTable
+from oocml.data.panel_rows import PanelRows
 from oocml.data.partial import Lock, check_target, claim, empty, partial_of
 from oocml.data.zarr_arrays import (
     CHUNK_BYTES,
-    chain,
     crc_of,
     create,
-    rows_per_chunk,
-    stream,
     write_array,
     write_names,
     write_transform,
 )
 from oocml.errors import InputError, UsageError
-from oocml.types import Csr, Float64Array, Int64Array, LabelSets, Panel
+from oocml.types import Csr, Int64Array, Panel
 
 
 class DatasetWriter:
@@ -85,7 +82,7 @@ class DatasetWriter:
             self._lock = claim(self.partial)
             empty(self.partial)
         self._store.mkdir(exist_ok=True)
-        self._rows.mkdir(exist_ok=True)
+        self._rows.folder.mkdir(exist_ok=True)
         zarr.open_group(str(self._store), mode="a").require_group("panels")
 
     @property
@@ -97,8 +94,8 @@ class DatasetWriter:
         return self.partial / "store"
 
     @property
-    def _rows(self) -> Path:
-        return self.partial / "rows"
+    def _rows(self) -> PanelRows:
+        return PanelRows(self.partial / "rows", self.label_kind)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": None}
@@ -116,7 +113,7 @@ class DatasetWriter:
         X_group = group.create_group("X", overwrite=True, attributes=encoding)
         for name, values in zip(Csr._fields, X, strict=True):
             write_array(X_group, name, values, len(values))
-        self._write_rows(p, panel, qid, nnz=len(X.data), crc=crc_of(*X))
+        self._rows.write(p, panel, qid, nnz=len(X.data), crc=crc_of(*X))
 
     def write_dense_panel(self, p: int, values: npt.NDArray[np.float32], panel: Panel, lo: int) -> None:
         """Write panel ``p`` of dense data, whose first stored row is ``lo``; ``panel.X`` is ignored.
@@ -126,10 +123,10 @@ class DatasetWriter:
         values = np.ascontiguousarray(values, dtype=np.float32)
         array = self._dense_array(rows=lo // p if p else len(values))
         array[lo : lo + len(values)] = values
-        self._write_rows(p, panel, None, nnz=int(np.count_nonzero(values)), crc=crc_of(values))
+        self._rows.write(p, panel, None, nnz=int(np.count_nonzero(values)), crc=crc_of(values))
 
     def has_panel(self, p: int) -> bool:
-        return (self._rows / f"{p}.npz").exists()
+        return self._rows.file(p).exists()
 
     def _dense_array(self, rows: int) -> Any:
         """The dense array with a shape no data reaches; `finish` writes the true one."""
@@ -141,25 +138,6 @@ class DatasetWriter:
             except zarr.errors.ContainsArrayError:  # another process was first
                 pass
         return group["X"]
-
-    def _write_rows(self, p: int, panel: Panel, qid: Int64Array | None, *, nnz: int, crc: int) -> None:
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "row_ids": np.asarray(panel.row_ids, np.int64),
-            "sizes": np.array([nnz, crc], np.int64),
-        }
-        if self.label_kind == "number":
-            arrays["y"] = np.asarray(panel.y, np.float64)
-        elif self.label_kind == "sets":
-            if not isinstance(panel.y, LabelSets):
-                raise UsageError(f"panel {p} has no label sets, the dataset has")
-            arrays["y_indptr"] = np.asarray(panel.y.indptr, np.int64)
-            arrays["y_indices"] = np.asarray(panel.y.indices, np.int32)
-        if qid is not None:
-            arrays["qid"] = np.asarray(qid, np.int64)
-        temporary = self._rows / f"{p}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, self._rows / f"{p}.npz")
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -201,14 +179,16 @@ class DatasetWriter:
             raise InputError(
                 f"{self.path}: {len(missing)} of {n_panels} panels were never written: {missing[:5]}"
             )
-        sizes = np.array([self._load(p, "sizes") for p in range(n_panels)], np.int64).reshape(n_panels, 2)
-        rows = [len(self._load(p, "row_ids")) for p in range(n_panels)]
+        sizes = np.array([self._rows.load(p, "sizes") for p in range(n_panels)], np.int64).reshape(
+            n_panels, 2
+        )
+        rows = [len(self._rows.load(p, "row_ids")) for p in range(n_panels)]
         bounds = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         write_array(root, "panel_bounds", bounds, len(bounds))
         write_array(root, "panel_nnz", sizes[:, 0], n_panels)
         write_array(root, "panel_crc", sizes[:, 1].astype(np.uint32), n_panels)
-        n_queries = self._join_rows(root, bounds)
-        known = self._join_labels(root, bounds, labels)
+        n_queries = self._rows.join_rows(root, bounds)
+        known = self._rows.join_labels(root, bounds, labels)
         if not self.sparse:
             self._set_dense_shape(int(bounds[-1]))
         features = self._write_feature_stats(root, bounds)
@@ -247,7 +227,7 @@ class DatasetWriter:
             if new != old:
                 for before, after in (
                     (self._store / f"panels/{old}", self._store / f"panels/{new}"),
-                    (self._rows / f"{old}.npz", self._rows / f"{new}.npz"),
+                    (self._rows.file(old), self._rows.file(new)),
                 ):
                     if not after.exists() and before.exists():
                         os.rename(before, after)
@@ -268,63 +248,6 @@ class DatasetWriter:
             os.rename(self.path, aside)
         os.rename(self._store, self.path)
         self.discard()
-
-    def _load(self, p: int, name: str) -> npt.NDArray[Any]:
-        with np.load(self._rows / f"{p}.npz") as arrays:
-            values: npt.NDArray[Any] = arrays[name]
-            return values
-
-    def _join_rows(self, root: zarr.Group, bounds: Int64Array) -> int:
-        """Returns how many queries there are."""
-        n_panels, n_rows = len(bounds) - 1, int(bounds[-1])
-        chunk, dtype = rows_per_chunk(bounds), np.dtype(np.int64)
-        stream(root, "row_ids", n_rows, dtype, chunk, (self._load(p, "row_ids") for p in range(n_panels)))
-        with np.load(self._rows / "0.npz") as first:
-            if "qid" not in first.files:
-                return 0
-        n_queries = 0
-
-        def pieces() -> Iterator[Int64Array]:
-            nonlocal n_queries
-            for p in range(n_panels):
-                qid = self._load(p, "qid")
-                n_queries += min(1, len(qid)) + int(np.count_nonzero(qid[1:] != qid[:-1]))
-                yield qid
-
-        stream(root, "qid", n_rows, dtype, chunk, pieces())
-        return n_queries
-
-    def _join_labels(
-        self, root: zarr.Group, bounds: Int64Array, labels: npt.ArrayLike | None
-    ) -> npt.NDArray[Any] | None:
-        n_panels, n_rows = len(bounds) - 1, int(bounds[-1])
-        chunk = rows_per_chunk(bounds)
-        if self.label_kind == "none":
-            return None
-        if self.label_kind == "number":
-            table = LabelTable()
-
-            def pieces() -> Iterator[Float64Array]:
-                for p in range(n_panels):
-                    y = self._load(p, "y")
-                    table.add(y)
-                    yield y
-
-            stream(root, "y", n_rows, np.dtype(np.float64), chunk, pieces())
-            return table.labels if labels is None else np.asarray(labels, np.float64)
-        group = root.create_group("y", overwrite=True)
-        counts = np.array([self._load(p, "y_indptr")[-1] for p in range(n_panels)], np.int64)
-        write_array(group, "panel_nnz", counts, n_panels)
-        total = int(counts.sum())
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        ends = (self._load(p, "y_indptr")[1:] + starts[p] for p in range(n_panels))
-        stream(group, "indptr", n_rows + 1, np.dtype(np.int64), chunk, chain(np.zeros(1, np.int64), ends))
-        per_chunk = max(chunk * 2, int(counts.max(initial=1)))
-        ids = (self._load(p, "y_indices") for p in range(n_panels))
-        stream(group, "indices", total, np.dtype(np.int32), per_chunk, ids)
-        if labels is None:
-            raise UsageError("label sets need the label ids they index")
-        return np.asarray(labels, np.int64)
 
     def _set_dense_shape(self, n_rows: int) -> None:
         """Cut the dense array's shape to the rows written (a resize would look for 2**48 chunks)."""

@@ -34,7 +34,7 @@ class Counted(NamedTuple):
 
 
 class FmScoring:
-    """See `oocml.models.protocol.Scoring`.
+    """See `oocml.models.scoring.Scoring`.
 
     Outputs per row: ``values``, or for two labels both ``labels``, the likelier first, and ``scores``, their
     probabilities (the likelier one alone with ``top`` 1).

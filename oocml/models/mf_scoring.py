@@ -50,7 +50,7 @@ class Counted(NamedTuple):
 
 
 class MfScoring:
-    """See `oocml.models.protocol.Scoring`.
+    """See `oocml.models.scoring.Scoring`.
 
     Without ``top`` the entries of the data are what is predicted, and the outputs are one per entry: ``rows``,
     ``columns`` and ``values``. With it they are one per row: ``columns`` of the best unseen columns,

@@ -34,7 +34,7 @@ class Counted(NamedTuple):
 
 
 class MlrScoring:
-    """See `oocml.models.protocol.Scoring`."""
+    """See `oocml.models.scoring.Scoring`."""
 
     reads = ("W", "intercept")
     seen = False

@@ -24,7 +24,7 @@ from oocml.engine.events import (
     TaskDone,
     TaskLost,
 )
-from oocml.watch import page
+from oocml.watch import page, run_view
 
 PERIOD_S = 0.5
 MAX_TASKS = 4096
@@ -37,12 +37,14 @@ def install(client: Client) -> str | None:
     The scheduler need not have oocml installed. Where it serves no Dask dashboard, or has no Bokeh, the link is
     that of the facts as JSON; None where it serves nothing at all.
     """
-    cloudpickle.register_pickle_by_value(page)
+    for module in (page, run_view):
+        cloudpickle.register_pickle_by_value(module)
     try:
         client.register_plugin(page.TrainingPage())
         name = client.run_on_scheduler(page.served_name)
     finally:
-        cloudpickle.unregister_pickle_by_value(page)
+        for module in (page, run_view):
+            cloudpickle.unregister_pickle_by_value(module)
     status = client.dashboard_link
     return f"{status.removesuffix('/status')}/{name}" if status else None
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from oocml.watch.page import MAX_CELLS, MAX_GROUPS, RunView, TrainingPage, is_task
+from oocml.watch.page import MAX_GROUPS, TrainingPage, is_task
+from oocml.watch.run_view import MAX_CELLS, RunView
 
 START = {"run": "/data/run.zarr", "model": "mlr", "n_row_blocks": 3, "n_col_blocks": 4, "epochs": 5}
 
