@@ -36,7 +36,7 @@ from oocml.schedule.crew import (
 from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
 from oocml.schedule.residency import Residency, choose_residency
-from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements
+from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements, epoch_seconds
 
 USUAL_SHARE = 8
 """Of tasks in the memory of a training: four workers with two tasks each."""
@@ -49,6 +49,8 @@ SMALL_DATA_SHARE = 0.15
 PREPARED_SHARE = 1.15
 """Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
 
+WORTH_IT = 0.6
+"""An epoch's time with fewer and larger tasks, to that with smaller ones, at which there is something in it."""
 KEPT_BYTES = 16
 """What the run of a model of tiles keeps of each feature of the data."""
 KEPT_ENTRY_BYTES, KEPT_ROW_BYTES = 4, 16
@@ -315,14 +317,17 @@ def _affordable_layout(
     *,
     alone: bool,
 ) -> tuple[Layout, int]:
-    """The layout for the task memory given, or else for the first share of ``memory`` in which something fits."""
+    """The layout for the task memory given, or else for the best share of ``memory`` in which something fits."""
 
     def attempt(*shares: int) -> tuple[Layout, int, int]:
+        fitting = []
         for share in shares:
             layout, need = choose_layout(model, problem, panels, share, pins)
             if need <= share:
-                break
-        return layout, need, share
+                fitting.append((layout, need, share))
+                if not model.tiles:  # larger tasks pay only where tiles move the state of both their sides
+                    break
+        return _cheapest(model, problem, memory, fitting) if fitting else (layout, need, share)
 
     def shares(memory: int) -> tuple[int, ...]:
         return task_shares(memory, model, problem, panels, alone=alone)
@@ -348,6 +353,25 @@ def _affordable_layout(
         f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more"
         + (", or use fewer features (min-count, hashing)" if need > processes else "")
     )
+
+
+def _cheapest(
+    model: Model, problem: Problem, memory: int, fitting: Sequence[tuple[Layout, int, int]]
+) -> tuple[Layout, int, int]:
+    """The first of some layouts for ever larger tasks and fewer workers, unless a later one saves much of an epoch's
+    time."""
+    best, *others = fitting
+    if not others:
+        return best
+
+    def seconds(layout: Layout) -> float:
+        return epoch_seconds(model, problem, layout, memory=memory, at_once=1)
+
+    least = seconds(best[0])
+    for other in others:
+        if seconds(other[0]) < WORTH_IT * least:
+            best, least = other, seconds(other[0])
+    return best
 
 
 def choose_layout(
