@@ -45,6 +45,7 @@ class TileWork(TaskWork):
                     self._meet(own, after, q, col=cols[q], scratch=scratch[q])
             self._put_back(own, consumed=self.pass_.consumes)
             self._put_back(after)
+            del own, after  # their memory is wanted for the next ones
         if end_sweep is not None and self.task.closing:
             with self._computing():
                 for q in self.task.cols:
