@@ -207,40 +207,22 @@ Body = Callable[[Any, Any, list[Floats]], list[Floats]]
 def over_row(builder: Any, n: Any, carried: list[Floats], body: Body) -> list[Floats]:
     """Run ``body`` over elements [0, n)."""
     whole = builder.and_(n, ir.Constant(INT64, -LANES))
-    before = builder.block
-    head, inside, rest, masked, end = (
-        builder.append_basic_block(name) for name in ("head", "inside", "rest", "masked", "end")
-    )
-    builder.branch(head)
-    builder.position_at_end(head)
-    k = builder.phi(INT64)
-    k.add_incoming(INT64(0), before)
-    phis = [builder.phi(x.value.type) for x in carried]
-    for phi, x in zip(phis, carried, strict=True):
-        phi.add_incoming(x.value, before)
-    builder.cbranch(builder.icmp_unsigned("<", k, whole), inside, rest)
-
-    builder.position_at_end(inside)
-    results = body(k, None, [Floats(builder, phi) for phi in phis])
-    k.add_incoming(builder.add(k, INT64(LANES)), builder.block)
-    for phi, x in zip(phis, results, strict=True):
-        phi.add_incoming(x.value, builder.block)
-    builder.branch(head)
-
-    builder.position_at_end(rest)
+    carried = _over_steps(builder, whole, LANES, carried, lambda k, found: body(k, None, found))
+    rest = builder.block
+    masked, end = (builder.append_basic_block(name) for name in ("masked", "end"))
     left = builder.sub(n, whole)
     builder.cbranch(builder.icmp_unsigned("!=", left, INT64(0)), masked, end)
     builder.position_at_end(masked)
     wide = ir.VectorType(INT64, LANES)
     mask = builder.icmp_unsigned("<", ir.Constant(wide, list(range(LANES))), splat(builder, left, wide))
-    results = body(whole, mask, [Floats(builder, phi) for phi in phis])
+    results = body(whole, mask, carried)
     last = builder.block
     builder.branch(end)
     builder.position_at_end(end)
     found = []
-    for phi, x in zip(phis, results, strict=True):
+    for before, x in zip(carried, results, strict=True):
         joined = builder.phi(x.value.type)
-        joined.add_incoming(phi, rest)
+        joined.add_incoming(before.value, rest)
         joined.add_incoming(x.value, last)
         found.append(Floats(builder, joined))
     return found
@@ -250,6 +232,13 @@ def over_eights(
     builder: Any, n: Any, carried: list[Floats], body: Callable[..., list[Floats]]
 ) -> list[Floats]:
     """Run ``body(k, carried)`` for k = 0, 8, ... below n, a multiple of 8."""
+    return _over_steps(builder, n, EIGHT, carried, body)
+
+
+def _over_steps(
+    builder: Any, n: Any, step: int, carried: list[Floats], body: Callable[..., list[Floats]]
+) -> list[Floats]:
+    """Run ``body(k, carried)`` for k = 0, step, ... below n, a multiple of it."""
     before = builder.block
     head, inside, end = (builder.append_basic_block(name) for name in ("head", "inside", "end"))
     builder.branch(head)
@@ -262,7 +251,7 @@ def over_eights(
     builder.cbranch(builder.icmp_unsigned("<", k, n), inside, end)
     builder.position_at_end(inside)
     results = body(k, [Floats(builder, phi) for phi in phis])
-    k.add_incoming(builder.add(k, INT64(EIGHT)), builder.block)
+    k.add_incoming(builder.add(k, INT64(step)), builder.block)
     for phi, x in zip(phis, results, strict=True):
         phi.add_incoming(x.value, builder.block)
     builder.branch(head)
