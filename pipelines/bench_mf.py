@@ -10,10 +10,8 @@ Every section prints a table and writes a CSV file; figures with a goal go to a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from oocml import api
@@ -26,7 +24,7 @@ from . import datasets, movielens
 from .bench_mlr_kernel import cpu_seconds
 from .bench_options import Options, interleaved, median, one_thread, say
 from .process import train_alone
-from .sections import errors_in_one_line, run_sections
+from .sections import benchmark
 from .table import Finding, Section
 from .training import discard, measure
 
@@ -190,20 +188,13 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
 }
 
 
-@click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("oocml-bench-mf"), help="Folder to write."
+main = benchmark(
+    "matrix factorization",
+    SECTIONS,
+    folder="oocml-bench-mf",
+    full="The sizes of the goals: 200 M ratings, 1.6 GB.",
+    files="ml-100k/ml-100k.inter",
 )
-@click.option("--only", metavar="NAME[,NAME...]", help=f"Of {', '.join(SECTIONS)} (default: all).")
-@click.option("--full", is_flag=True, help="The sizes of the goals: 200 M ratings, 1.6 GB.")
-@click.option("--repeats", type=click.IntRange(min=1), default=5, help="Timings per figure (default: 5).")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Holds ml-100k/ml-100k.inter, got by hand.")
-@click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
-def main(only: str | None, **given: Any) -> None:
-    """Measure matrix factorization."""
-    with errors_in_one_line():
-        run_sections(SECTIONS, only, Options(**given))
-
 
 if __name__ == "__main__":
     main()

@@ -10,10 +10,6 @@ Every section prints a table and writes a CSV file; figures with a goal go to a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import click
 
 from . import (
     bench_mlr_epoch,
@@ -24,7 +20,7 @@ from . import (
     bench_mlr_time_to,
 )
 from .bench_options import Options
-from .sections import errors_in_one_line, run_sections
+from .sections import benchmark
 from .table import Section
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
@@ -37,20 +33,9 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
 }
 
 
-@click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("oocml-bench-mlr"), help="Folder to write."
+main = benchmark(
+    "DS-MLR", SECTIONS, folder="oocml-bench-mlr", full="The sizes of the goals.", files="NAME/train.svm"
 )
-@click.option("--only", metavar="NAME[,NAME...]", help=f"Of {', '.join(SECTIONS)} (default: all).")
-@click.option("--full", is_flag=True, help="The sizes of the goals.")
-@click.option("--repeats", type=click.IntRange(min=1), default=5, help="Timings per figure (default: 5).")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Holds NAME/train.svm, got by hand.")
-@click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
-def main(only: str | None, **given: Any) -> None:
-    """Measure DS-MLR."""
-    with errors_in_one_line():
-        run_sections(SECTIONS, only, Options(**given))
-
 
 if __name__ == "__main__":
     main()

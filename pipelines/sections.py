@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
 from oocml.errors import OocmlError, UsageError
 
-from .bench_options import n_cpus
+from .bench_options import Options, n_cpus
 from .table import Section, write_csv
 
 
@@ -71,3 +71,32 @@ def run_sections(
     click.echo(f"\nwrote {options.out}/*.csv")
     if failed:
         raise OocmlError(f"left out: {', '.join(failed)}")
+
+
+def benchmark(
+    what: str, sections: Mapping[str, Callable[[Options], Section]], *, folder: str, full: str, files: str
+) -> click.Command:
+    """The command of a benchmark of ``what``.
+
+    Parameters
+    ----------
+    folder
+        Where it writes, unless told.
+    full
+        What ``--full`` means.
+    files
+        What a folder of data got by hand holds.
+    """
+
+    @click.command(help=f"Measure {what}.")
+    @click.option("--out", type=click.Path(path_type=Path), default=Path(folder), help="Folder to write.")
+    @click.option("--only", metavar="NAME[,NAME...]", help=f"Of {', '.join(sections)} (default: all).")
+    @click.option("--full", is_flag=True, help=full)
+    @click.option("--repeats", type=click.IntRange(min=1), default=5, help="Timings per figure (default: 5).")
+    @click.option("--data-dir", type=click.Path(path_type=Path), help=f"Holds {files}, got by hand.")
+    @click.option("--memcap", metavar="PROGRAM", help="Runs PROGRAM LIMIT COMMAND under a memory limit.")
+    def main(only: str | None, **given: Any) -> None:
+        with errors_in_one_line():
+            run_sections(sections, only, Options(**given))
+
+    return main
