@@ -3,7 +3,7 @@
 import numpy as np
 
 from oocml.kernels.decimal import HARD, HUGE, NOT_A_NUMBER, TINY, parse_number
-from oocml.kernels.delimited import FLOAT32_OVERFLOW, NEWLINE, find_field, is_blank, skip_blanks
+from oocml.kernels.delimited import FLOAT32_OVERFLOW, NEWLINE, after_blank_line, find_field, skip_blanks
 from oocml.kernels.jit import jit
 
 WRONG_COUNT, EMPTY, BAD_VALUE, OUT_OF_RANGE, OPEN_QUOTE, AFTER_QUOTE = 1, 2, 3, 4, 6, 7
@@ -99,11 +99,9 @@ def parse_rows(text, sep, layout, values, labels, spans, row_at, bad, hard):
     n_fields = layout[1]
     at = i = line = n_bad = n_hard = 0
     while at < len(text):
-        begin = at
-        while is_blank(text[begin]):
-            begin += 1
-        if text[begin] == NEWLINE:
-            at = begin + 1
+        begin = after_blank_line(text, at)
+        if begin > at:
+            at = begin
             line += 1
             continue
         row_at[i] = at

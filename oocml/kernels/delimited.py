@@ -23,6 +23,15 @@ def is_blank(byte):
 
 
 @jit
+def after_blank_line(text, at):
+    """Where the next line begins if the one at ``at`` has nothing but blanks, else ``at``."""
+    end = at
+    while is_blank(text[end]):
+        end += 1
+    return end + 1 if text[end] == NEWLINE else at
+
+
+@jit
 def is_separator(text, at, sep):
     """Whether a separator begins at ``text[at]``; ``sep`` without bytes means any blank."""
     # e=byte of the separator
@@ -153,11 +162,9 @@ def parse_ratings(text, sep, quoted, columns, spans, values, bad, hard):
     n_fields, _, _, value = columns
     at = e = line = n_bad = n_hard = 0
     while at < len(text):
-        begin = at
-        while is_blank(text[begin]):
-            begin += 1
-        if text[begin] == NEWLINE:
-            at = begin + 1
+        begin = after_blank_line(text, at)
+        if begin > at:
+            at = begin
             line += 1
             continue
         at, f, problem, lo, hi, value_from, value_to = find_columns(text, at, sep, quoted, columns, spans, e)
@@ -236,11 +243,9 @@ def parse_table(text, sep, columns, missing, values, bad, hard):
     at = i = line = n_bad = n_hard = 0
     values[:] = np.nan
     while at < len(text):
-        begin = at
-        while is_blank(text[begin]):
-            begin += 1
-        if text[begin] == NEWLINE:
-            at = begin + 1
+        begin = after_blank_line(text, at)
+        if begin > at:
+            at = begin
             line += 1
             continue
         at, f, problem, lo, hi, end = parse_row(
