@@ -35,9 +35,6 @@ class DamagedStore(InputError):
 class NonFinite(OocmlError):
     """A state or an objective became NaN or infinite; the last good ledger stays."""
 
-    KEPT = "the last good state is kept"
-    """In messages of those who cannot know whether there is one."""
-
 
 class RunBusy(OocmlError):
     """Another driver holds the run."""

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oocml.config import used_settings
 from oocml.data.dataset import Dataset
 from oocml.data.identity import dataset_sha256
 from oocml.engine import events
@@ -24,7 +25,7 @@ from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import ScoreMessage, score_batch
 from oocml.engine.score import evaluate as score_run
 from oocml.engine.tile_start import make_tiles
-from oocml.errors import DoesNotFit, InputError, NonFinite, UsageError
+from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.metrics.directions import check_metric_of, higher_is_better
 from oocml.models.protocol import Model, Problem
 from oocml.models.registry import load_model
@@ -170,8 +171,6 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
         try:
             driver.train()
         except BaseException as error:
-            if isinstance(error, NonFinite) and not ledger.history:
-                error.args = (str(error).replace(error.KEPT, "no epoch was done"),)
             place.executor.forget()
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             emit(watching, events.RunStopped(reason))
@@ -264,6 +263,7 @@ def _validation(run: RunStore, place: Workplace) -> Validation | None:
 
 def _started(driver: Driver, plan: Plan, link: str | None) -> events.RunStarted:
     problem, layout, ledger = driver.problem, driver.layout, driver.journal.ledger
+    used = used_settings(driver.run.config)
     return events.RunStarted(
         run=str(driver.run.path),
         model=driver.model.name,
@@ -280,7 +280,9 @@ def _started(driver: Driver, plan: Plan, link: str | None) -> events.RunStarted:
         memory_bytes=plan.memory,
         worker_memory_bytes=plan.bytes_per_worker,
         plan=plan.to_dict(),
-        config=driver.run.config["settings"],
+        config={name: setting.value for name, setting in used.items()},
+        given=[name for name, setting in used.items() if setting.by == "given"],
+        chosen=[name for name, setting in used.items() if setting.by == "chosen"],
         dashboard=link,
         resumed_from=len(ledger.history) if ledger.incarnation else None,
         seconds_before=float(ledger.totals.get("seconds", 0.0)),

@@ -101,10 +101,9 @@ def score_topics(
     used = np.asarray(train.feature_nnz) > 0
     topics = np.where(used[:, None], topic_word, 0).astype(np.float32)
     totals = topics.sum(axis=0, dtype=np.float64)
-    top = np.argsort(-topics, axis=0, kind="stable")[:10].T.astype(np.int64)
     tokens = scipy_of(splits.train).sum(dtype=np.float64)
     priors = np.array([settings["alpha"], settings["eta"], tokens])
-    state = {"totals": totals, "priors": priors, "top_words": top}
+    state = {"totals": totals, "priors": priors}
     columns = {"topic_word": topics, "word": np.arange(train.n_cols, dtype=np.int32)}
     found = {}
     for path, names in ((splits.train, ("elbo",)), (splits.test, ("heldout", "npmi"))):

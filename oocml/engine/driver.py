@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from oocml.engine import events
-from oocml.engine.advice import smaller_steps
+from oocml.engine.advice import smaller_steps, what_is_kept
 from oocml.engine.context import RunContext, pinned_context, run_context
 from oocml.engine.dispatch import Dispatcher, Work
 from oocml.engine.events import Monitor, emit
@@ -181,9 +181,11 @@ class Driver:
     def _check_finite(self, item: Epoch | Final) -> None:
         if not math.isfinite(item.objective):
             self.journal.flush(force=True)
+            epoch = item.number if isinstance(item, Epoch) else self._epoch
+            kept = what_is_kept(len(self.journal.ledger.history))
             raise NonFinite(
-                f"{self.model.name}: the objective became {item.objective} in epoch {self._epoch}; the last good "
-                f"state is kept; try {smaller_steps(self.problem.settings)}"
+                f"{self.model.name}: the objective became {item.objective} in epoch {epoch}; {kept}; "
+                f"try {smaller_steps(self.problem.settings)}"
             )
 
     def _work(self, pass_: Pass, repeat: int = -1) -> Work:

@@ -220,7 +220,7 @@ def test_what_a_training_to_nan_says_is_kept_is_kept(trained, toy_dataset, tmp_p
     model.write_text(
         source.replace("Epoch(number, total)", f"Epoch(number, total if number < {epoch} else np.nan)")
     )
-    with pytest.raises(NonFinite, match=f"in epoch {epoch - 1}; {left}; try "):
+    with pytest.raises(NonFinite, match=f"in epoch {epoch}; {left}; try "):
         oocml.train(
             f"{model}:Toy", toy_dataset, trained.run.path, overwrite=True, schedule="serial", epochs=3
         )
