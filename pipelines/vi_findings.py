@@ -38,7 +38,9 @@ def add_topic_findings(section: Section, name: str, dataset: str, rows: Rows) ->
             if sooner is not None:
                 section.add(f"{dataset}: times sooner ESVI has the final bound of {peer}{told}", sooner, goal)
                 near = times_sooner(own, DEFAULT, peer, "elbo", clock, NEAR)
-                section.add(f"{dataset}: times sooner ESVI is within 0.1 % of it{told}", near or 0.0)
+                section.add(
+                    f"{dataset}: times sooner ESVI is within 0.1 % of the end of {peer}{told}", near or 0.0
+                )
     ends = {row["method"]: row for row in own}
     if name != "ap" or not {DEFAULT, "CVB0"} <= set(ends):
         return
