@@ -11,7 +11,7 @@ import pytest
 
 import oocml
 from oocml.engine.driver import Driver
-from oocml.engine.events import Notice
+from oocml.engine.events import Notice, RunStarted
 from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.training import open_workplace
 from tests.engine.toys import TOY, write_dataset
@@ -104,7 +104,13 @@ def test_the_metrics_of_a_model_that_does_not_tell_them_are_known_once_a_few_row
 
 
 def test_a_run_tells_the_settings_that_it_used(tmp_path, data):
-    run = oocml.train("mlr", data, tmp_path / "run.zarr", settings={"l2": "1e-2"}, **SERIAL)
+    events: list[Any] = []
+    run = oocml.train(
+        "mlr", data, tmp_path / "run.zarr", settings={"l2": "1e-2"}, monitors=[events.append], **SERIAL
+    )
+    [start] = [event for event in events if isinstance(event, RunStarted)]
+    assert (start.given, start.chosen) == (["l2"], ["learning_rate"])
+    assert start.config == run.summary()["settings"]
     for told in (run.summary(), run.info()):
         assert told["settings"]["l2"] == 0.01
         assert told["settings"]["solver"] == "ds"
