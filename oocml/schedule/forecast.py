@@ -21,11 +21,10 @@ class Forecast:
         """(read, written) by the next pass; ``initial`` are the arrays still at their initial values."""
         plan, tiles = self.plan, self.sizes.tiles
         cost = pass_cost(pass_, self.sizes, initial)
-        n_caches = max(1, plan.workers) if tiles else 1  # tiles have homes, panels are wanted everywhere
-        cached = min(n_caches * plan.panel_cache_bytes, plan.data_bytes)
+        cached = plan.cached_data_bytes
         read = cost.data_scans * (plan.data_bytes - cached)
         if cost.data_scans:
-            # each worker fills its cache in the first pass with a task for it
+            # each worker fills its cache in the first pass with a task for it: tiles have homes, panels do not
             reached = 1 if tiles else max(1, min(plan.workers, cost.n_tasks))
             if "labels" in plan.residency.kinds:  # read once by every worker, not with every tile
                 spared = plan.layout.n_col_blocks - min(max(1, plan.workers), cost.n_tasks)

@@ -10,47 +10,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from oocml.config import format_size
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
-from oocml.schedule.cost import (
-    PanelSizes,
-    PassCost,
-    Sizes,
-    merging_bytes,
-    panels_bytes,
-    pass_cost,
-    preparing_bytes,
+from oocml.schedule.affordable import (
+    CACHE_SHARE,
+    PREPARED_SHARE,
+    affordable_layout,
+    mib,
+    process_bytes,
+    task_shares,
 )
-from oocml.schedule.crew import (
-    ALONE,
-    APART,
-    MIB,
-    MOST_AT_ONCE,
-    TASKS_AT_ONCE,
-    TOGETHER,
-    Crew,
-    computing,
-    crews,
-)
+from oocml.schedule.cost import PanelSizes, PassCost, Sizes, merging_bytes, pass_cost, preparing_bytes
+from oocml.schedule.crew import TASKS_AT_ONCE, Crew, computing, crews
 from oocml.schedule.layout import Layout, n_blocks
-from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, choose_panel_layout, largest_task
+from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, largest_task
 from oocml.schedule.residency import Residency, choose_residency
-from oocml.schedule.tile_layout import DISK_BYTES_PER_S, choose_tile_layout, epoch_elements, epoch_seconds
+from oocml.schedule.tile_layout import DISK_BYTES_PER_S, epoch_elements
 
-USUAL_SHARE = 8
-"""Of tasks in the memory of a training: four workers with two tasks each."""
-CONSTANT_COPIES = 4
-"""Arrays of length n_features a worker holds whatever it does (statistics and what a model derives from them); none of
-models of tiles."""
-CACHE_SHARE = 0.9
-"""Of a worker's spare memory that caches may take."""
-SMALL_DATA_SHARE = 0.15
-PREPARED_SHARE = 1.15
-"""Bytes of a panel as kernels get it, to its bytes as stored (labels and row numbers may widen)."""
-
-WORTH_IT = 0.6
-"""An epoch's time with fewer and larger tasks, to that with smaller ones, at which there is something in it."""
 KEPT_BYTES = 16
 """What the run of a model of tiles keeps of each feature of the data."""
 KEPT_ENTRY_BYTES, KEPT_ROW_BYTES = 4, 16
@@ -74,6 +53,8 @@ class Plan:
     task_bytes: int
     panel_cache_bytes: int
     """Per worker."""
+    cached_data_bytes: int
+    """Data, as stored, that is read once only: what each worker keeps of panels, or all workers of tiles."""
     block_cache_bytes: int
     """Per worker."""
     bytes_per_worker: int
@@ -161,7 +142,7 @@ def make_plan(
         Default: see `task_shares`.
     """
     if layout is None:
-        layout, task_memory = _affordable_layout(
+        layout, task_memory = affordable_layout(
             model, problem, panels, memory, task_memory, pins, alone=not workers
         )
     task_memory = task_memory or task_shares(memory, model, problem, panels)[0]
@@ -174,9 +155,9 @@ def make_plan(
             break
     else:
         raise DoesNotFit(
-            f"{n} worker{'s' * (n > 1)} need {_mib(base + n * need)} ({_mib(base)} driver, {n} x {_mib(need)} for "
-            f"blocks, panels and process) but --memory is {_mib(memory)}; raise --memory, "
-            f"use fewer --workers, or lower --task-memory (now {_mib(task_memory)})"
+            f"{n} worker{'s' * (n > 1)} need {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for "
+            f"blocks, panels and process) but --memory is {mib(memory)}; raise --memory, "
+            f"use fewer --workers, or lower --task-memory (now {mib(task_memory)})"
         )
     fixed = _never_written(model, problem)
     data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
@@ -186,12 +167,11 @@ def make_plan(
     if model.tiles:
         ahead = any(pass_.ahead for pass_ in model.epoch_passes(problem))
         panel_cache, residency = _tile_caches(epoch, sizes, spare, n, ahead)
+        cached = min(data_bytes, n * panel_cache)
     else:
         panel_cache, residency = _panel_caches(data_bytes, model_bytes, spare)
-    cached = (n if model.tiles else 1) * panel_cache
-    read_bytes = sum(
-        cost.data_scans * max(0, data_bytes - cached) + residency.read_bytes(cost) for cost in epoch
-    )
+        cached = _pinned_bytes(panels, panel_cache)
+    read_bytes = sum(cost.data_scans * (data_bytes - cached) + residency.read_bytes(cost) for cost in epoch)
     write_bytes = sum(cost.write_bytes for cost in epoch)
     moved_bytes = read_bytes + write_bytes
     return Plan(
@@ -202,6 +182,7 @@ def make_plan(
         task_memory=task_memory,
         task_bytes=largest,
         panel_cache_bytes=panel_cache,
+        cached_data_bytes=cached,
         block_cache_bytes=residency.cache_bytes,
         bytes_per_worker=need + panel_cache + residency.cache_bytes,
         bytes_total=base + n * (need + panel_cache + residency.cache_bytes),
@@ -245,9 +226,16 @@ def _tile_caches(
 
 def _panel_caches(data_bytes: int, model_bytes: int, spare: int) -> tuple[int, Residency]:
     """What each worker keeps of panels, and of state where all of it fits."""
-    panel_cache = min(int(spare * CACHE_SHARE), int(data_bytes * PREPARED_SHARE))
+    panel_cache = min(int(spare * CACHE_SHARE), math.ceil(data_bytes * PREPARED_SHARE))
     block_cache = min(int((spare - panel_cache) * CACHE_SHARE), model_bytes)
     return panel_cache, Residency(KINDS if block_cache >= model_bytes else (), "col", block_cache)
+
+
+def _pinned_bytes(panels: PanelSizes, cache: int) -> int:
+    """Panels, as stored, that a cache has room for once they are prepared."""
+    stored = np.cumsum(panels.bytes)
+    fitting = int(np.searchsorted(np.ceil(stored * PREPARED_SHARE), cache, side="right"))
+    return int(stored[fitting - 1]) if fitting else 0
 
 
 def _disk_bytes(sizes: Sizes, fixed: frozenset[str], n_tasks: int) -> int:
@@ -274,122 +262,3 @@ def _never_written(model: Model, problem: Problem) -> frozenset[str]:
 def _updates(model: Model, problem: Problem) -> float:
     """Elementary updates of an epoch."""
     return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
-
-
-def process_bytes(model: Model, problem: Problem, panels: PanelSizes, crew: Crew) -> tuple[int, int]:
-    """Memory of the driver's side, and of each worker beside its tasks and caches."""
-    constants = 0 if model.tiles else CONSTANT_COPIES * 8 * problem.n_features
-    in_flight = crew.computing * panels_bytes(panels)
-    return crew.driver_bytes + constants, crew.worker_bytes + constants + in_flight
-
-
-def task_shares(
-    memory: int, model: Model, problem: Problem, panels: PanelSizes, *, alone: bool = False
-) -> tuple[int, ...]:
-    """What a task may take of ``memory``, the best share first.
-
-    The usual share is an eighth. Where so little memory leaves no room for two worker processes with two such tasks
-    each, one worker in the driver's process has three tasks, two or one that share what there is. Last, if ``alone``,
-    what one process without Dask has.
-    """
-
-    def left(crew: Crew, n: int) -> int:
-        driver, worker = process_bytes(model, problem, panels, crew)
-        return memory - driver - n * worker
-
-    # a small dataset is left room in every worker's cache: it is read once per stripe
-    cache = int(panels.bytes.sum() * PREPARED_SHARE / CACHE_SHARE) + MIB
-    usual, beside = memory // USUAL_SHARE, left(APART, 2)
-    if cache <= beside * SMALL_DATA_SHARE:
-        beside -= 2 * cache
-    shares = [usual] if usual <= beside // (2 * TASKS_AT_ONCE) else []
-    shares += [left(TOGETHER._replace(at_once=n), 1) // n for n in range(MOST_AT_ONCE, 0, -1)]
-    return (*shares, left(ALONE, 1)) if alone else tuple(shares)
-
-
-def _affordable_layout(
-    model: Model,
-    problem: Problem,
-    panels: PanelSizes,
-    memory: int,
-    task_memory: int | None,
-    pins: Pins,
-    *,
-    alone: bool,
-) -> tuple[Layout, int]:
-    """The layout for the task memory given, or else for the best share of ``memory`` in which something fits."""
-
-    def attempt(*shares: int) -> tuple[Layout, int, int]:
-        fitting = []
-        for share in shares:
-            layout, need = choose_layout(model, problem, panels, share, pins)
-            if need <= share:
-                fitting.append((layout, need, share))
-                if not model.tiles:  # larger tasks pay only where tiles move the state of both their sides
-                    break
-        return _cheapest(model, problem, memory, fitting) if fitting else (layout, need, share)
-
-    def shares(memory: int) -> tuple[int, ...]:
-        return task_shares(memory, model, problem, panels, alone=alone)
-
-    layout, need, share = attempt(*((task_memory,) if task_memory else shares(memory)))
-    if need <= share:
-        return layout, share
-    processes, least = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER)), 0
-    while need > share:  # with more memory a layout also takes a little more
-        if task_memory:
-            least = max(need, least + MIB)
-            _, need, share = attempt(math.ceil(least / MIB) * MIB)
-        else:
-            least = max(processes + need, least + MIB)
-            _, need, share = attempt(*shares(math.ceil(least / MIB) * MIB))
-    if task_memory:
-        raise DoesNotFit(
-            f"--task-memory is {_mib(task_memory)} but the smallest task needs {_mib(least)}; raise it, or use fewer "
-            "features (min-count, hashing)"
-        )
-    raise DoesNotFit(
-        f"the smallest task needs {_mib(need)}, the process {_mib(processes)}, but "
-        f"--memory is {_mib(memory)}; set --memory to {_mib(least)} or more"
-        + (", or use fewer features (min-count, hashing)" if need > processes else "")
-    )
-
-
-def _cheapest(
-    model: Model, problem: Problem, memory: int, fitting: Sequence[tuple[Layout, int, int]]
-) -> tuple[Layout, int, int]:
-    """The first of some layouts for ever larger tasks and fewer workers, unless a later one saves much of an epoch's
-    time."""
-    best, *others = fitting
-    if not others:
-        return best
-
-    def seconds(layout: Layout) -> float:
-        return epoch_seconds(model, problem, layout, memory=memory, at_once=1)
-
-    least = seconds(best[0])
-    for other in others:
-        if seconds(other[0]) < WORTH_IT * least:
-            best, least = other, seconds(other[0])
-    return best
-
-
-def choose_layout(
-    model: Model, problem: Problem, panels: PanelSizes, task_memory: int, pins: Pins = UNPINNED
-) -> tuple[Layout, int]:
-    """The layout for the memory of a task, and the bytes of its largest task (more where nothing fits)."""
-    if not model.tiles:
-        return choose_panel_layout(model, problem, panels, task_memory, pins)
-    return choose_tile_layout(
-        model,
-        problem,
-        panels,
-        task_memory,
-        row_blocks=pins.row_blocks,
-        col_blocks=pins.col_blocks,
-        memory=task_memory * 2 * TASKS_AT_ONCE,
-    )
-
-
-def _mib(n_bytes: float) -> str:
-    return f"{math.ceil(n_bytes / MIB)}MiB"

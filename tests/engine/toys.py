@@ -75,7 +75,11 @@ def begin(
     plan = make_plan(model, problem, PanelSizes.of(dataset), memory=MEMORY, workers=0, pins=pins)
     if not caches:
         plan = dataclasses.replace(
-            plan, panel_cache_bytes=0, block_cache_bytes=0, residency=Residency((), "col", 0)
+            plan,
+            panel_cache_bytes=0,
+            cached_data_bytes=0,
+            block_cache_bytes=0,
+            residency=Residency((), "col", 0),
         )
     run = begin_run(
         path,

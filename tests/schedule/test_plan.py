@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
+from oocml.schedule.affordable import choose_layout
 from oocml.schedule.cost import PanelSizes, Sizes
+from oocml.schedule.crew import MIB
 from oocml.schedule.panel_layout import Pins
-from oocml.schedule.plan import MIB, choose_layout, make_plan
+from oocml.schedule.plan import make_plan
 
 
 class Shapes:

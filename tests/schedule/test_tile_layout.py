@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.schedule.affordable import choose_layout
 from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
 from oocml.schedule.panel_layout import Pins
-from oocml.schedule.plan import choose_layout, make_plan
+from oocml.schedule.plan import make_plan
 from oocml.schedule.tile_layout import MAX_COLS, ROWS_PER_LANE, Shape, _seconds, epoch_seconds, tile_layout
 
 MIB = 2**20
