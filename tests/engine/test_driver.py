@@ -76,7 +76,9 @@ def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, refer
 @pytest.mark.parametrize("reference", [TOY, TILES])
 def test_what_a_resumed_run_reads_from_disk_is_planned(new_run, reference):
     toy = new_run(row_blocks=1, col_blocks=1, epochs=2, reference=reference)
-    roomy = dataclasses.replace(toy.plan, panel_cache_bytes=10**6, cached_data_bytes=toy.plan.data_bytes, block_cache_bytes=10**6)
+    roomy = dataclasses.replace(
+        toy.plan, panel_cache_bytes=10**6, cached_data_bytes=toy.plan.data_bytes, block_cache_bytes=10**6
+    )
     toy = toy._replace(plan=roomy)
     for more_epochs in (0, 3, 0, 1):
         totals = drive(toy, more_epochs=more_epochs).journal.ledger.totals

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import queue
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from oocml.engine.executors import Completion, Lost, OnDask
 from oocml.engine.messages import TaskMessage
 from oocml.engine.task import run_task
 from oocml.errors import DoesNotFit, UsageError, WorkersLost
-from oocml.schedule.crew import TASKS_AT_ONCE
+from oocml.schedule.crew import MOST_AT_ONCE, TASKS_AT_ONCE
 from oocml.schedule.tasks import Task
 from oocml.store import buffers
 from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint
@@ -57,9 +59,9 @@ def test_tasks_that_share_a_process_do_not_disturb_each_other(new_run, monkeypat
     shape = {"row_blocks": 3, "col_blocks": 3, "epochs": 1, "reference": reference}
     plain = new_run(**shape)
     drive(plain)
-    for caches in (True, False):
+    for caches, at_once in ((True, 3), (False, 3), (False, 2)):
         toy, threads = new_run(**shape, caches=caches), InThreads(3)
-        drive(toy, threads)
+        drive(toy._replace(plan=dataclasses.replace(toy.plan, at_once=at_once)), threads)
         threads.forget()
         assert fingerprint(toy.run) == fingerprint(plain.run)
 
@@ -77,6 +79,22 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, toy_dataset, workers):
         )
         serial, sync = (oocml.open_run(tmp_path / f"{name}.zarr") for name in ("serial", "sync"))
         assert fingerprint(sync.store) == fingerprint(serial.store)
+
+
+@pytest.mark.parametrize("reference", [TOY, OTHER, TILES], ids=["toy", "other", "tiles"])
+def test_a_worker_in_the_drivers_process_trains_to_the_same_bits(tmp_path, toy_dataset, reference):
+    """With two computing threads: what is planned where memory leaves room for one worker, and nobody asked for it."""
+    options: dict[str, Any] = {"epochs": 2, "row_blocks": 3, "col_blocks": 3}
+    serial, one = tmp_path / "serial.zarr", tmp_path / "one.zarr"
+    oocml.train(reference, toy_dataset, serial, schedule="serial", **options)
+    events: list[Any] = []
+    oocml.train(reference, toy_dataset, one, memory=300 << 20, monitors=[events.append], **options)
+    [started] = [event for event in events if isinstance(event, RunStarted)]
+    assert (started.n_workers, started.plan["at_once"]) == (
+        1,
+        MOST_AT_ONCE if os.cpu_count() != 1 else 2,
+    )
+    assert fingerprint(oocml.open_run(one).store) == fingerprint(oocml.open_run(serial).store)
 
 
 @pytest.fixture(scope="module")

@@ -194,6 +194,48 @@ def test_pins_fix_the_counts_of_blocks(case, pins):
     assert layout.n_col_blocks == layout.n_stripes == min(pins.col_blocks, model.n)
 
 
+@given(case=cases(), memory=memories)
+def test_a_worker_in_the_drivers_process_has_as_many_tasks_as_fit(case, memory):
+    plans = {}
+    for at_once in (1, 2, 3):
+        try:
+            plans[at_once] = make_plan(*case, memory=memory, workers=1, at_once=at_once)
+        except DoesNotFit:
+            assume(False)
+    assert plans[1].at_once == 1
+    assert plans[2].at_once <= plans[3].at_once <= 3
+    assert {plan.layout for plan in plans.values()} == {plans[1].layout}
+    assert all(plan.bytes_total <= memory for plan in plans.values())
+    for fewer, more in ((1, 2), (2, 3)):
+        if plans[more].at_once == fewer:  # another task of the largest size would not have fitted
+            caches = plans[fewer].panel_cache_bytes + plans[fewer].block_cache_bytes
+            assert plans[fewer].bytes_total - caches + plans[fewer].task_bytes > memory - 3 * max(
+                case[2].bytes
+            )
+
+
+def test_little_memory_gives_a_large_model_one_worker_with_wide_blocks():
+    """What the processes of two workers would take goes to the tasks of one."""
+    specs = (
+        StateSpec("col", "col", ("features", "cols"), "float32", "weights"),
+        StateSpec("row", "row", ("rows",), "float32", "normaliser"),
+        StateSpec("cell", "cell", ("rows", 2), "float32", "a stripe's part of it"),
+    )
+    model = Shapes(8192, (16, 1024), specs, False)
+    task = Problem(50_000, 262_144, 3_000_000, None, None, None, "number", {}, 0)
+    panels = PanelSizes(np.full(4, 12_500), np.full(4, 6 * MIB))
+    plan = make_plan(model, task, panels, memory=700 * MIB, workers=1, at_once=3)
+    assert plan.at_once == 3
+    assert plan.layout.col_bounds[1] >= 112
+    refused = refusal(model, task, panels, memory=700 * MIB, workers=2)
+    assert "2 workers need" in refused
+    assert "lower --task-memory" in refused
+    less = make_plan(model, task, panels, memory=700 * MIB, workers=2, task_memory=50 * MIB)
+    assert less.layout.col_bounds[1] < plan.layout.col_bounds[1]
+    roomy = [make_plan(model, task, panels, memory=4096 * MIB, workers=n).layout for n in (1, 2, 4)]
+    assert roomy[0] == roomy[1] == roomy[2]
+
+
 def test_more_memory_never_reads_and_writes_much_more_of_a_huge_model():
     huge = Problem(211_000_000, 1_300_000, 16_000_000_000, None, None, None, "number", {}, 0)
     specs = (
