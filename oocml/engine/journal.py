@@ -108,6 +108,15 @@ class Journal:
             refs[name] = BlockRefs(index, stamp, crc)
         return refs
 
+    def stored_shares(self, pass_: Pass) -> dict[str, float]:
+        """What tasks of the pass under way find on disk: the share of the blocks of each of its arrays."""
+        shares = {}
+        for name in dict.fromkeys((*pass_.reads, *pass_.writes)):
+            stamps = self.ledger.stamps[name]
+            first = 1 if name in pass_.reads else self.ledger.pass_first_stamp
+            shares[name] = np.count_nonzero(stamps >= first) / len(stamps)
+        return shares
+
     def dispatched(self, message: TaskMessage) -> None:
         """A dispatch may read its inputs until it has landed."""
         self._being_read.update(self._merged_inputs(message))

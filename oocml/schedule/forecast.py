@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from oocml.models.protocol import Pass
 from oocml.schedule.cost import Sizes, pass_cost
 from oocml.schedule.plan import Plan
@@ -33,6 +35,16 @@ class Forecast:
             self._warm_workers = max(self._warm_workers, reached)
         read += plan.residency.read_bytes(cost) + self._fetched_bytes(pass_, cost.n_tasks, initial)
         return int(read), cost.write_bytes
+
+    def rest_bytes(self, stored: Mapping[str, float]) -> int:
+        """Read by the rest of a pass that an earlier driver began, beside what was planned then: state that is to stay.
+
+        ``stored``: the share of each of its arrays that is on disk (`oocml.engine.journal.Journal.stored_shares`).
+        """
+        specs, kinds = self.sizes.specs, self.plan.residency.kinds
+        cold = {name for name in stored if specs[name].kind in kinds} - self._held
+        self._held |= {name for name in cold if not specs[name].merge}
+        return int(sum(self.sizes.stored_bytes(name) * stored[name] for name in cold))
 
     def _fetched_bytes(self, pass_: Pass, n_tasks: int, initial: frozenset[str]) -> int:
         """State that stays in memory but is not there yet: what a resumed run left, and what the driver merged."""
