@@ -5,7 +5,6 @@ It is the only writer of the ledger. It knows passes and blocks, no model.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import uuid
@@ -24,13 +23,14 @@ from oocml.engine.interrupts import Stopped
 from oocml.engine.journal import Journal
 from oocml.engine.judging import Validation, judge
 from oocml.engine.messages import WorkerSetup
+from oocml.engine.replay import as_sent, mark, matches, send
 from oocml.engine.tile_start import make_tiles
 from oocml.errors import InputError, NonFinite
 from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
 from oocml.schedule.cost import Sizes
 from oocml.schedule.forecast import Forecast
 from oocml.schedule.plan import Plan
-from oocml.schedule.tasks import check_pass, sub_epochs
+from oocml.schedule.tasks import check_pass, may_overlap, needs_no_barriers, sub_epochs
 from oocml.store.run import RunStore
 
 
@@ -123,11 +123,11 @@ class Driver:
         item = next(program, None)
         for number, result in enumerate(list(ledger.results)):
             self._check_replay(item, number, result)
-            item = _send(program, self._as_sent(item, result))
+            item = send(program, as_sent(item, result))
         self._epoch += len(ledger.epoch_parts)
         self._epoch_start = dict(ledger.totals)
         while item is not None:
-            item = _send(program, self._execute(item))
+            item = send(program, self._execute(item))
         ledger.finished = True
         self._tick()
         self.journal.close()
@@ -142,7 +142,7 @@ class Driver:
         self.journal.ledger.totals["seconds"] = self.seconds
 
     def _check_replay(self, item: Item | None, number: int, result: dict[str, Any]) -> None:
-        if item is None or any(result.get(key) != value for key, value in _mark(item).items()):
+        if item is None or not matches(item, result):
             raise InputError(
                 f"{self.run.path}: the model's program no longer yields what it did at step {number}; "
                 "it was changed since the run began; train again"
@@ -154,11 +154,6 @@ class Driver:
         elif isinstance(item, Final):
             self._segment_start = self._epoch
 
-    def _as_sent(self, item: Item | None, result: dict[str, Any]) -> Any:
-        if isinstance(item, Epoch):
-            return Verdict(bool(result["stop"]))
-        return None if isinstance(item, Final) else copy.deepcopy(result["parts"])
-
     def _execute(self, item: Item) -> Any:
         if isinstance(item, Pass):
             return self._run_pass(item)
@@ -168,11 +163,11 @@ class Driver:
         self._tick()
         if isinstance(item, Epoch):
             keep = self.journal.ledger.results.append
-            return Verdict(self._end_epoch(item, lambda stop: keep({**_mark(item), "stop": stop})))
+            return Verdict(self._end_epoch(item, lambda stop: keep({**mark(item), "stop": stop})))
         ledger = self.journal.ledger
         self._segment_start = self._epoch
         ledger.objective = float(item.objective)
-        ledger.results.append(_mark(item))
+        ledger.results.append(mark(item))
         self.journal.flush(force=True)
         if item.notice:
             self._emit(events.Notice(item.notice))
@@ -207,7 +202,7 @@ class Driver:
         self.journal.begin_pass()
         self._predict(work)
         start = self._begin(work)
-        if self.schedule == "async" and self._may_flow(work.pass_):
+        if self.schedule == "async" and self._flows(work.pass_):
             self.dispatcher.freely([work])
         else:
             self.dispatcher.in_sub_epochs(work)
@@ -224,7 +219,7 @@ class Driver:
 
         if done and (done[-1]["stop"] or begun == len(item.params)):
             pass  # killed between the end of the last epoch and that of the pass
-        elif self.schedule == "async" and self.validation is None and self._may_overlap(item.pass_):
+        elif self.schedule == "async" and self.validation is None and self._overlaps(item.pass_):
             first = self._work(passed(begun), begun)  # all epochs have its tasks
             numbers = range(begun, len(item.params))
             self._overlap(
@@ -236,7 +231,7 @@ class Driver:
                 self._end_repeat(item, work, self._run(work))
                 if done[-1]["stop"]:
                     break
-        return self.journal.end_repeated_pass(_mark(item))
+        return self.journal.end_repeated_pass(mark(item))
 
     def _overlap(self, item: Epochs, works: Sequence[Work]) -> None:
         """Run epochs of a repeated pass without barriers between them."""
@@ -253,20 +248,11 @@ class Driver:
 
         self.dispatcher.freely(works, ended)
 
-    def _may_flow(self, pass_: Pass) -> bool:
-        """Whether a pass can do without sub-epochs: whoever opens and closes columns must be known after a kill."""
-        kernel = self.model.kernels[pass_.kernel]
-        if pass_.at_once:
-            return False
-        writes_columns = any(self.specs[name].kind == "col" for name in pass_.writes)
-        return writes_columns or not (kernel.begin or kernel.end_sweep)
+    def _flows(self, pass_: Pass) -> bool:
+        return needs_no_barriers(pass_, self.model.kernels[pass_.kernel], self.specs)
 
-    def _may_overlap(self, pass_: Pass) -> bool:
-        """Whether an epoch of a pass may begin before the one before it has ended."""
-        kernel = self.model.kernels[pass_.kernel]
-        anew = set(pass_.writes) - set(pass_.reads)
-        alone = pass_.ahead or pass_.scratch or anew or kernel.begin or pass_.sweeps > 1
-        return self._may_flow(pass_) and not alone
+    def _overlaps(self, pass_: Pass) -> bool:
+        return may_overlap(pass_, self.model.kernels[pass_.kernel], self.specs)
 
     def _end_repeat(self, item: Epochs, work: Work, start: float) -> None:
         epoch = item.ends(work.repeat, self.journal.reduce(work.keys))
@@ -342,19 +328,3 @@ class Driver:
         except BaseException:  # a monitor ends the training, at a moment when what is committed is whole
             self.journal.flush(force=True)
             raise
-
-
-def _mark(item: Item) -> dict[str, Any]:
-    """What the ledger keeps of an item beside its result: enough to notice that a program was changed."""
-    if isinstance(item, Pass):
-        return {"pass": item.name}
-    if isinstance(item, Epochs):
-        return {"pass": item.pass_.name, "epochs": len(item.params)}
-    return {"epoch": item.number} if isinstance(item, Epoch) else {"final": True}
-
-
-def _send(program: Any, value: Any) -> Item | None:
-    try:
-        return program.send(value)  # type: ignore[no-any-return]
-    except StopIteration:
-        return None

@@ -154,11 +154,7 @@ def make_plan(
         if base + n * need <= memory:
             break
     else:
-        raise DoesNotFit(
-            f"{n} worker{'s' * (n > 1)} need {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for "
-            f"blocks, panels and process) but --memory is {mib(memory)}; raise --memory, "
-            f"use fewer --workers, or lower --task-memory (now {mib(task_memory)})"
-        )
+        raise DoesNotFit(_too_many(n, base, need, memory, task_memory))
     fixed = _never_written(model, problem)
     data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
     model_bytes = sum(sizes.stored_bytes(name) for name in sizes.specs if name not in fixed)
@@ -173,7 +169,7 @@ def make_plan(
         cached = _pinned_bytes(panels, panel_cache)
     read_bytes = sum(cost.data_scans * (data_bytes - cached) + residency.read_bytes(cost) for cost in epoch)
     write_bytes = sum(cost.write_bytes for cost in epoch)
-    moved_bytes = read_bytes + write_bytes
+    computing_s = _updates(model, problem) / UPDATES_PER_S / (n * crew.computing)
     return Plan(
         layout=layout,
         memory=memory,
@@ -187,9 +183,7 @@ def make_plan(
         bytes_per_worker=need + panel_cache + residency.cache_bytes,
         bytes_total=base + n * (need + panel_cache + residency.cache_bytes),
         tasks_per_epoch=sum(cost.n_tasks for cost in epoch),
-        seconds_per_epoch=max(
-            _updates(model, problem) / UPDATES_PER_S / (n * crew.computing), moved_bytes / DISK_BYTES_PER_S
-        ),
+        seconds_per_epoch=max(computing_s, (read_bytes + write_bytes) / DISK_BYTES_PER_S),
         residency=residency,
         read_bytes_per_epoch=int(read_bytes),
         write_bytes_per_epoch=write_bytes,
@@ -197,6 +191,15 @@ def make_plan(
         data_bytes=data_bytes,
         disk_bytes=_disk_bytes(sizes, fixed, n * crew.at_once),
         tiles_bytes=data_bytes if model.tiles else 0,
+    )
+
+
+def _too_many(n: int, base: int, need: int, memory: int, task_memory: int) -> str:
+    """What is said of workers that don't fit."""
+    return (
+        f"{n} worker{'s' * (n > 1)} need {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for "
+        f"blocks, panels and process) but --memory is {mib(memory)}; raise --memory, "
+        f"use fewer --workers, or lower --task-memory (now {mib(task_memory)})"
     )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oocml.errors import UsageError
-from oocml.models.protocol import Pass, StateSpec
+from oocml.models.protocol import Kernel, Pass, StateSpec
 from oocml.schedule.layout import Layout
 
 Specs = Mapping[str, StateSpec]
@@ -61,6 +61,21 @@ def blocks_of(spec: StateSpec, task: Task, layout: Layout, *, all_stripes: bool)
         for p in rows:
             for s in stripes:
                 yield p * layout.n_stripes + s
+
+
+def needs_no_barriers(pass_: Pass, kernel: Kernel, specs: Specs) -> bool:
+    """Whether a pass can do without sub-epochs: whoever opens and closes columns must be known after a kill."""
+    if pass_.at_once:
+        return False
+    writes_columns = any(specs[name].kind == "col" for name in pass_.writes)
+    return writes_columns or not (kernel.begin or kernel.end_sweep)
+
+
+def may_overlap(pass_: Pass, kernel: Kernel, specs: Specs) -> bool:
+    """Whether an epoch of a repeated pass may begin before the one before it has ended."""
+    anew = set(pass_.writes) - set(pass_.reads)
+    alone = pass_.ahead or pass_.scratch or anew or kernel.begin or pass_.sweeps > 1
+    return needs_no_barriers(pass_, kernel, specs) and not alone
 
 
 def check_pass(pass_: Pass, specs: Specs, *, tiles: bool) -> None:
