@@ -10,7 +10,8 @@ with where they are installed, on one thread, and scored by the same code.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from oocml.errors import OocmlError
 
 from .ranking_explicit import explicit
 from .ranking_implicit import implicit, noise
+from .ranking_interactions import SETS as INTERACTIONS
 from .ranking_options import Chosen
 from .sections import run_sections
 from .table import Section
@@ -29,6 +31,20 @@ SECTIONS: dict[str, Callable[[Chosen], Section]] = {
     "implicit": implicit,
     "noise": noise,
 }
+
+
+def sections_of(sets: tuple[str, ...]) -> Mapping[str, Callable[[Chosen], Section]]:
+    """The sections that some of these sets belong to, each with its own; all if there are none."""
+    if not sets:
+        return SECTIONS
+    items = tuple(name for name in sets if name in INTERACTIONS)
+    graded = tuple(name for name in sets if name not in INTERACTIONS)
+    own = {name: graded if name == "explicit" else items for name in SECTIONS}
+    return {name: _with_sets(SECTIONS[name], own[name]) for name in SECTIONS if own[name]}
+
+
+def _with_sets(run: Callable[[Chosen], Section], sets: tuple[str, ...]) -> Callable[[Chosen], Section]:
+    return lambda options: run(replace(options, sets=sets))
 
 
 @click.command()
@@ -50,7 +66,7 @@ SECTIONS: dict[str, Callable[[Chosen], Section]] = {
 def main(only: str | None, **given: Any) -> None:
     """Compare RoBiRank with other rankers."""
     try:
-        run_sections(SECTIONS, only, Chosen(**given, memcap=None))
+        run_sections(SECTIONS if only else sections_of(given["sets"]), only, Chosen(**given, memcap=None))
     except OocmlError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -144,6 +144,22 @@ def draw_item(z, n_items, indices, popular):
 
 
 @inlined
+def mark_positives(indices, mark, stamp):
+    """Mark a user's items, so that they are not drawn as its negatives."""
+    # e=pair
+    for e in range(len(indices)):
+        mark[indices[e]] = stamp
+
+
+@inlined
+def shrink_user(users, i, weight, g):
+    """Begin a user's gradient with that of its ridge, of this weight."""
+    # k=factor
+    for k in range(g.shape[1]):
+        g[0, k] = -weight * users.F[i, k]
+
+
+@inlined
 def draw_negatives(z, indices, mark, stamp, others, V, chosen):
     """Fill ``chosen`` with items that are not marked with ``stamp``, and ask for their factors."""
     # j=item, q=place among the negatives, z=64 random bits
@@ -263,18 +279,17 @@ def robirank_exp_visit(tile, order, seed, users, items, own, draws, step):
     Sums over the pairs just before their steps: log2(1 + S_xy) as estimated, times the pair's weight, and the ridge.
     """
     # i=user, j=item, k=factor, e=pair, q=place among the negatives
-    loss, ridge, factors, here = 0.0, 0.0, users.F.shape[1], len(draws.mark)
+    loss, ridge, here = 0.0, 0.0, len(draws.mark)
     count_pairs(tile.indices, draws.pairs)
     draws.mark[:] = 0
     chosen, weight, E = np.empty(step.n, np.int32), np.empty(step.n, np.float32), np.empty(step.n, np.float32)
-    g = np.empty((1, factors), np.float32)
+    g = np.empty((1, users.F.shape[1]), np.float32)
     for ii in range(len(order)):
         i = np.intp(order[ii])
         lo, hi = tile.indptr[i], tile.indptr[i + 1]
         if hi - lo == here or (lo == hi and users.totals[i, 1] <= 0):
             continue  # no negatives, or no positives so far
-        for e in range(lo, hi):
-            draws.mark[tile.indices[e]] = i + 1
+        mark_positives(tile.indices[lo:hi], draws.mark, i + 1)
         others = count_others(draws.pairs, tile.indices[lo:hi], len(tile.indices))
         z = mix(_U(seed) + _U(i) * _GOLDEN)
         draw_negatives(z, tile.indices, draws.mark, i + 1, others, items.F, chosen)
@@ -285,8 +300,7 @@ def robirank_exp_visit(tile, order, seed, users, items, own, draws, step):
             users.totals[i, 2] += here
         renew(users.totals, own, i, 0, share)
         Z = extrapolated(users.totals, own, i, 0, step.n_items)
-        for k in range(factors):
-            g[0, k] = -step.l2 * np.float32(hi - lo) * users.F[i, k]
+        shrink_user(users, i, step.l2 * np.float32(hi - lo), g)
         R, uu = _ZERO, inner_product(users.F, i, users.F, i)
         for e in range(lo, hi):
             j = np.intp(tile.indices[e])

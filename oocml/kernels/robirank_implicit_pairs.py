@@ -28,10 +28,12 @@ from oocml.kernels.robirank_implicit import (
     draw_item,
     draw_negatives,
     exp2,
+    mark_positives,
     move_user,
     pull_item,
     push_item,
     score_items,
+    shrink_user,
     weigh_draws,
 )
 from oocml.kernels.robirank_implicit_sums import lose_pair, weigh_pair
@@ -95,8 +97,7 @@ def robirank_pairs_visit(tile, order, seed, users, items, xi, draws, step, rule)
         lo, hi = tile.indptr[i], tile.indptr[i + 1]
         if hi - lo == here:
             continue  # no negatives
-        for e in range(lo, hi):
-            draws.mark[tile.indices[e]] = i + 1
+        mark_positives(tile.indices[lo:hi], draws.mark, i + 1)
         z = mix(_U(seed) + _U(i) * _GOLDEN)
         others = count_others(draws.pairs, tile.indices[lo:hi], len(tile.indices))
         draw_negatives(z, tile.indices, draws.mark, i + 1, others, items.F, chosen)
@@ -107,8 +108,7 @@ def robirank_pairs_visit(tile, order, seed, users, items, xi, draws, step, rule)
         for q in range(step.n):
             weight[q] *= step.n_items / np.float32(here)
             push[q] = _ZERO
-        for k in range(g.shape[1]):
-            g[0, k] = -step.l2 * np.float32(hi - lo) * users.F[i, k]
+        shrink_user(users, i, step.l2 * np.float32(hi - lo), g)
         uu = _ZERO
         for e in range(lo, hi):
             j = np.intp(tile.indices[e])
@@ -149,8 +149,7 @@ def warp_visit(tile, order, seed, users, items, draws, step):
         lo, hi = tile.indptr[i], tile.indptr[i + 1]
         if hi - lo == here:
             continue  # no negatives
-        for e in range(lo, hi):
-            draws.mark[tile.indices[e]] = i + 1
+        mark_positives(tile.indices[lo:hi], draws.mark, i + 1)
         z = mix(_U(seed) + _U(i) * _GOLDEN)
         for e in range(lo, hi):
             j = np.intp(tile.indices[e])
@@ -170,8 +169,7 @@ def warp_visit(tile, order, seed, users, items, draws, step):
             w = np.float32(np.log(max(step.n_items // tries, _ONE)) / whole)
             w *= tile.data[e] if step.weighted else _ONE
             loss += w
-            for k in range(g.shape[1]):
-                g[0, k] = -step.l2 * users.F[i, k]
+            shrink_user(users, i, step.l2, g)
             pull_item(users, i, items, j, w, products, step, g)
             push_item(users, i, items, other, w, products[1], step.eta, g)
             move_user(users, i, g, step.eta)

@@ -21,7 +21,8 @@ import numpy as np
 
 from oocml.errors import InputError, UsageError
 from oocml.kernels.mf import Side, Step, mf_column_ridge, mf_measure, mf_moments, mf_visit
-from oocml.kernels.noise import fill_noise, visiting_order
+from oocml.kernels.noise import visiting_order
+from oocml.models.initial_factors import col_factors, row_factors
 from oocml.models.mf_scoring import MfScoring
 from oocml.models.mf_steps import RATES, first_rate, ridge
 from oocml.models.protocol import (
@@ -36,7 +37,6 @@ from oocml.models.protocol import (
     Settings,
     StateSpec,
     Visit,
-    derive_seed,
 )
 from oocml.models.setting_bounds import (
     CHOSEN,
@@ -53,25 +53,22 @@ HUGE = 3e38
 """Beyond every rating."""
 SPREAD = 0.1
 """Variance of the factors at the start, times the square root of their number."""
-ROW_SEED, COL_SEED = 1, 2
-
-
-def initial_factors(problem: Problem, bounds: Bounds, side: int) -> Array:
-    n_factors = int(problem.settings["n_factors"])
-    F = np.empty((bounds.size, n_factors), np.float32)
-    fill_noise(F, derive_seed(problem.seed, side), bounds.lo, np.sqrt(SPREAD / np.sqrt(n_factors)))
-    return np.abs(F, out=F) if problem.settings["non_negative"] else F
 
 
 def initial_row_factors(problem: Problem, bounds: Bounds) -> Array:
-    return initial_factors(problem, bounds, ROW_SEED)
+    return _of_sign(problem, row_factors(problem, bounds, _spread(problem)))
 
 
 def initial_col_factors(problem: Problem, bounds: Bounds) -> Array:
-    """Columns nobody rated are 0: what is predicted for them rests on the row alone."""
-    V = initial_factors(problem, bounds, COL_SEED)
-    V[problem.feature_nnz[bounds.lo : bounds.hi] == 0] = 0
-    return V
+    return _of_sign(problem, col_factors(problem, bounds, _spread(problem)))
+
+
+def _spread(problem: Problem) -> float:
+    return float(np.sqrt(SPREAD / np.sqrt(int(problem.settings["n_factors"]))))
+
+
+def _of_sign(problem: Problem, F: Array) -> Array:
+    return np.abs(F, out=F) if problem.settings["non_negative"] else F
 
 
 def col_counts(problem: Problem, bounds: Bounds) -> Array:

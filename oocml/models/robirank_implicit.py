@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from oocml.kernels.noise import fill_noise
 from oocml.kernels.robirank_implicit_sums import NODES
+from oocml.models.initial_factors import col_factors, row_factors
 from oocml.models.protocol import (
     Array,
     Epoch,
@@ -36,7 +36,6 @@ from oocml.models.protocol import (
     Scratch,
     Settings,
     StateSpec,
-    derive_seed,
 )
 from oocml.models.robirank_implicit_scoring import RobirankImplicitScoring
 from oocml.models.robirank_implicit_settings import (
@@ -63,7 +62,6 @@ CACHED_COLS = 4096
 """Of a column block whose factors stay in the second-level cache."""
 WIDE_COLS = 2**16
 """Of a column block that takes more than any cache."""
-ROW_SEED, COL_SEED = 1, 2
 WARM_SHARE = 0.5
 """Share of the epochs that train rho1 before rho2, whose weights say nothing while all ranks are bad."""
 MARK = Scratch("mark", ("cols",), "int32")
@@ -71,22 +69,16 @@ DRAWS = (Scratch("pairs", ("cols",)), MARK)
 SCORED = ("U", "V", "col_bias")
 
 
-def initial_factors(problem: Problem, bounds: Bounds, side: int) -> Array:
-    n_factors = int(problem.settings["n_factors"])
-    F = np.empty((bounds.size, n_factors), np.float32)
-    fill_noise(F, derive_seed(problem.seed, side), bounds.lo, SPREAD / np.sqrt(n_factors))
-    return F
-
-
 def initial_row_factors(problem: Problem, bounds: Bounds) -> Array:
-    return initial_factors(problem, bounds, ROW_SEED)
+    return row_factors(problem, bounds, _spread(problem))
 
 
 def initial_col_factors(problem: Problem, bounds: Bounds) -> Array:
-    """Columns that nobody has begin at 0."""
-    V = initial_factors(problem, bounds, COL_SEED)
-    V[problem.feature_nnz[bounds.lo : bounds.hi] == 0] = 0
-    return V
+    return col_factors(problem, bounds, _spread(problem))
+
+
+def _spread(problem: Problem) -> float:
+    return float(SPREAD / np.sqrt(int(problem.settings["n_factors"])))
 
 
 def not_visited(problem: Problem, bounds: Bounds) -> Array:

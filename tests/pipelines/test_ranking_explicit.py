@@ -101,3 +101,22 @@ def test_mq2008_is_ranked_as_well_as_it_should_be(tmp_path, shared_data, monkeyp
     section = explicit.explicit(Chosen(tmp_path, False, 1, folder, None))
     assert len(section.findings) == 2
     assert all(finding.met for finding in section.findings), section.findings
+
+
+def test_a_whole_run_gives_every_section_the_sets_that_belong_to_it(monkeypatch):
+    got = {}
+    for name in ("explicit", "implicit", "noise"):
+        monkeypatch.setitem(
+            pipeline.SECTIONS, name, lambda options, name=name: got.setdefault(name, options.sets)
+        )
+    options = Chosen(None, False, 1, None, None, sets=())
+    for sets in (("mq2008", "planted", "ml_100k"), ("planted",)):
+        for run in pipeline.sections_of(sets).values():
+            run(options)
+    assert got == {
+        "explicit": ("mq2008",),
+        "implicit": ("planted", "ml_100k"),
+        "noise": ("planted", "ml_100k"),
+    }
+    assert list(pipeline.sections_of(("planted",))) == ["implicit", "noise"]
+    assert pipeline.sections_of(()) is pipeline.SECTIONS
