@@ -11,7 +11,7 @@ import pytest
 
 import oocml
 from oocml.engine.driver import Driver
-from oocml.engine.events import Notice, RunStarted
+from oocml.engine.events import Event, Notice, RunStarted, TaskDone
 from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.training import open_workplace
 from tests.engine.toys import TOY, write_dataset
@@ -198,3 +198,20 @@ def test_a_resumed_run_is_as_durable_as_it_was_begun(tmp_path, data, monkeypatch
         oocml.resume(out, epochs=1)
         oocml.resume(out, epochs=1, durable=not durable)
     assert asked == [True, True, False, False, False, True]
+
+
+def test_what_an_interrupted_training_reads_again_is_planned(tmp_path, data):
+    left = [11]
+
+    def stop(event: Event) -> None:
+        left[0] -= isinstance(event, TaskDone)
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run.zarr"
+    with pytest.raises(
+        KeyboardInterrupt
+    ):  # between two tasks of an epoch, with what they keep for one another
+        oocml.train("fm", data, out, epochs=3, schedule="serial", row_blocks=3, col_blocks=2, monitors=[stop])
+    told = oocml.resume(out).summary()
+    assert 0.8 < told["read_bytes"] / told["planned_read_bytes"] < 1.1

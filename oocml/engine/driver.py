@@ -275,7 +275,10 @@ class Driver:
         """Add what the plan expects of a pass to the totals, for `report` to hold against what is measured."""
         ledger = self.journal.ledger
         if any(key in ledger.done for key in work.keys) or 0 <= work.repeat < ledger.predicted_epochs:
-            return  # that was done when it began
+            # that was done when it began; but what was in memory then is read again
+            rest = self.forecast.rest_bytes(self.journal.stored_shares(work.pass_))
+            self.journal.add(planned_read_bytes=rest)
+            return
         ledger.predicted_epochs = work.repeat + 1
         initial = frozenset(name for name, stamps in ledger.stamps.items() if not stamps.any())
         read, written = self.forecast.pass_bytes(work.pass_, initial)

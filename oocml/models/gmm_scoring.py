@@ -53,6 +53,7 @@ class GmmScoring:
     negative.
     """
 
+    metric_names = ("log_likelihood_per_row", "elbo_per_row", "objective")
     reads = ("moments", *PARAMETERS)
     seen = False
     per_entry = False

@@ -15,7 +15,7 @@ import numpy as np
 
 from oocml.models import lda_bound, lda_passes, lda_settings, lda_visits
 from oocml.models.lda_scoring import LdaScoring
-from oocml.models.lda_settings import in_batches, stores_z, support_size
+from oocml.models.lda_settings import in_batches, inner_iterations, starts_cold, stores_z, support_size
 from oocml.models.lda_training import Training
 from oocml.models.lda_visits import TOP_WORDS, Documents, initial_topic_word, word_numbers
 from oocml.models.protocol import Array, Kernel, Pass, Problem, Program, Settings, StateSpec
@@ -40,6 +40,12 @@ class LDA:
     def defaults(self) -> Settings:
         """See `lda_settings.defaults`."""
         return lda_settings.defaults()
+
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """How training starts, the size of supports, and the most iterations of a document."""
+        settings = problem.settings
+        start = "cold" if starts_cold(settings) else "cvb0"
+        return {"start": start, "top_k": support_size(settings), "inner": inner_iterations(settings)}
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without entries, `UsageError` for settings without a meaning."""

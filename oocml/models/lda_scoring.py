@@ -77,6 +77,14 @@ class LdaScoring:
       topics, some evenly spaced ones have to do.
     """
 
+    metric_names = (
+        "heldout_log_likelihood_per_word",
+        "perplexity",
+        "elbo_per_word",
+        "coherence_npmi",
+        "objective",
+    )
+
     seen = False
     per_entry = False
     reads = ("topic_word", "word", "totals", "priors")
