@@ -108,7 +108,8 @@ def test_layouts_are_chosen_by_what_their_passes_cost(cuts, ahead, k):
         row_blocks, col_blocks, min(segments, row_blocks), min(lanes, max(1, row_blocks // ROWS_PER_LANE))
     )
     model, task = Factors(k, ahead=ahead), problem(2_000_000, 3_000_000, 20_000_000)
-    layout = tile_layout(model, task, panels(task.n_rows, 2 * task.nnz), shape)
+    # many panels: blocks on disk are padded to the largest, which a closed form cannot know
+    layout = tile_layout(model, task, panels(task.n_rows, 20 * task.nnz), shape)
     at_once = shape.lanes if ahead else min(shape.segments, col_blocks, 8) / 2
     true = epoch_seconds(model, task, layout, memory=0, at_once=min(4, max(1, at_once)))
     assert _seconds(model, task, shape, 0) == pytest.approx(true, rel=0.15)
