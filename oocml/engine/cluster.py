@@ -27,12 +27,15 @@ from oocml.models.protocol import Settings
 from oocml.models.registry import load_model
 from oocml.schedule.crew import TASKS_AT_ONCE
 
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENAS = 2**28, 2**25, 2
+"""Of malloc, in bytes, but for the last: what Zarr's threads have freed would else be kept once per thread."""
+MALLOC_OPTIONS = {-1: TRIM_THRESHOLD, -3: MMAP_THRESHOLD, -8: ARENAS}
+"""By their numbers in glibc's ``malloc.h``."""
 WORKER_ENVIRONMENT = {
     # Dask's own value switches off malloc's dynamic threshold: every chunk would be mapped afresh, 4-5 times slower
-    "MALLOC_TRIM_THRESHOLD_": str(2**28),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    # what Zarr's threads have freed would else be kept once per thread
-    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": str(TRIM_THRESHOLD),
+    "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD),
+    "MALLOC_ARENA_MAX": str(ARENAS),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -85,6 +88,7 @@ def local_client(
 
 @contextlib.contextmanager
 def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[Client]:
+    limit_malloc()
     rehearse(load_model(reference), settings)
     with (
         dask.config.set(SETTINGS),
@@ -95,6 +99,14 @@ def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[C
         Client(cluster) as client,
     ):
         yield client
+
+
+def limit_malloc() -> None:
+    """For the threads of this process what `WORKER_ENVIRONMENT` is for workers; it stays so when training is over."""
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux" and hasattr(libc, "mallopt"):
+        for option, value in MALLOC_OPTIONS.items():
+            libc.mallopt(option, value)
 
 
 @contextlib.contextmanager

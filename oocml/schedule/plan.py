@@ -169,7 +169,7 @@ def make_plan(
         cached = _pinned_bytes(panels, panel_cache)
     read_bytes = sum(cost.data_scans * (data_bytes - cached) + residency.read_bytes(cost) for cost in epoch)
     write_bytes = sum(cost.write_bytes for cost in epoch)
-    computing_s = _updates(model, problem) / UPDATES_PER_S / (n * crew.computing)
+    computing_s = _updates(model, problem, layout) / UPDATES_PER_S / (n * crew.computing)
     return Plan(
         layout=layout,
         memory=memory,
@@ -262,6 +262,10 @@ def _never_written(model: Model, problem: Problem) -> frozenset[str]:
     return frozenset(spec.name for spec in model.state(problem)).difference(*(p.writes for p in passes))
 
 
-def _updates(model: Model, problem: Problem) -> float:
+def _updates(model: Model, problem: Problem, layout: Layout) -> float:
     """Elementary updates of an epoch."""
-    return epoch_elements(model, problem) if model.tiles else float(problem.nnz) * model.n_cols(problem)
+    return (
+        epoch_elements(model, problem, layout.n_col_blocks)
+        if model.tiles
+        else float(problem.nnz) * model.n_cols(problem)
+    )

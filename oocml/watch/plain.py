@@ -13,6 +13,7 @@ from oocml.engine.events import (
     EpochDone,
     Event,
     Notice,
+    PassStarted,
     RunDone,
     RunStarted,
     RunStopped,
@@ -40,20 +41,23 @@ class PlainLines:
         self._run: RunStarted | None = None
         self._first_epoch = 0
         self._epoch: EpochDone | None = None
-        self._tasks_in_epoch = 0
+        self._tasks = 0
+        self._tasks_of_pass = 0
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
                 self._run, self._first_epoch = event, event.resumed_from or 0
                 self._write(start_fields(event))
+            case PassStarted():
+                self._tasks, self._tasks_of_pass = 0, event.n_tasks
             case TaskDone():
                 self._task_done(event)
             case TaskLost():
                 self._write({"lost_worker": event.worker, "task": event.task, "reason": event.reason})
             case EpochDone():
                 self._write(self._epoch_fields(event))
-                self._epoch, self._tasks_in_epoch = event, 0
+                self._epoch = event
             case RunDone():
                 self._write(done_fields(event))
             case RunStopped():
@@ -66,9 +70,9 @@ class PlainLines:
         self._last_line = self._clock()
 
     def _task_done(self, event: TaskDone) -> None:
-        self._tasks_in_epoch += 1
+        self._tasks += 1
         if self._run is not None and self._clock() - self._last_line >= self._quiet_s:
-            tasks = f"{self._tasks_in_epoch}/{self._run.tasks_per_epoch}"
+            tasks = f"{self._tasks}/{self._tasks_of_pass}"
             self._write({"pass": event.pass_name, "of_epoch": event.epoch, "tasks": tasks})
 
     def _epoch_fields(self, event: EpochDone) -> dict[str, Any]:

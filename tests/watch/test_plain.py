@@ -70,6 +70,16 @@ def test_a_long_epoch_still_shows_life(recorded):
     assert len([line for line in lines if "epoch" in line]) == 3
 
 
+def test_tasks_are_counted_within_their_pass(recorded):
+    """An epoch may have several passes, and passes before its own."""
+    lines = lines_of(recorded, quiet_s=0)
+    shown = [(line["pass"], line["of_epoch"], line["tasks"].split("/")) for line in lines if "tasks" in line]
+    assert len({(name, epoch) for name, epoch, _ in shown}) > 3
+    assert all(1 <= int(done) <= int(of) for _, _, (done, of) in shown)
+    ends = {(name, epoch): counts for name, epoch, counts in shown}
+    assert all(done == of for done, of in ends.values())
+
+
 def test_the_first_epoch_of_a_resumed_run_has_the_rates_of_its_own_driver(recorded):
     later = [event for event in recorded[1:] if getattr(event, "number", 2) >= 2]
     first = next(event for event in later if isinstance(event, EpochDone))
