@@ -36,7 +36,7 @@ def computing(at_once: int) -> int:
 
 ALONE = Crew(0, 190 * MIB, 0, 1)
 """One process without Dask."""
-TOGETHER = Crew(1, 0, 225 * MIB, TASKS_AT_ONCE)
+TOGETHER = Crew(1, 0, 260 * MIB, TASKS_AT_ONCE)
 """One worker in the driver's own process: nothing is taken twice."""
 APART = Crew(2, 290 * MIB, 80 * MIB, TASKS_AT_ONCE)
 """Worker processes, forked from one that has loaded what they need."""
