@@ -15,7 +15,7 @@ from oocml.data.identity import dataset_sha256
 from oocml.engine import events
 from oocml.engine.cluster import local_client, remote_client, running_client, workers_per_host
 from oocml.engine.compilation import compile_kernels
-from oocml.engine.context import problem_of
+from oocml.engine.context import forget_context, problem_of
 from oocml.engine.driver import Driver
 from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor, OnDask
@@ -111,6 +111,7 @@ def open_workplace(
         emit(session.monitors, events.Notice(text))
 
     with ExitStack() as stack:
+        stack.callback(forget_context)  # with what its caches hold
         if session.schedule == "serial":
             plan = plan_workers(model, problem, panels, 0, **asked)
             compile_kernels(

@@ -76,7 +76,7 @@ def cluster(n_workers: int, model: str, settings: Mapping[str, Any]) -> Iterator
     if not n_workers:
         yield
         return
-    with local_client(n_workers, model, dict(settings)):
+    with local_client(n_workers, model, dict(settings)) as client, client.as_current():
         yield
 
 

@@ -113,7 +113,7 @@ def speed_up(options: Options) -> Section:
     rates: dict[tuple[str, str, int], Rate] = {}
     for job in jobs:
         for n_workers in (1, 2):
-            with local_client(n_workers, job.model, job.settings):
+            with local_client(n_workers, job.model, job.settings) as client, client.as_current():
                 for schedule in ("sync", "async")[:n_workers]:
                     say(f"speed_up: {job.model}, {schedule}, {n_workers} workers")
                     clock = Clock("visit", [Phase("free", options.seconds)])
@@ -153,7 +153,7 @@ def stragglers(options: Options) -> Section:
     title = f"one of two workers slowed to {SPEED:.0%}: rates of mf against those without"
     section = Section("stragglers", title)
     jobs = [ratings_job(options, blocks, scale) for _, blocks, scale in STRAGGLERS]
-    with local_client(2, "mf", jobs[0].settings) as client:
+    with local_client(2, "mf", jobs[0].settings) as client, client.as_current():
         pids = client.run(os.getpid)
         slow = sorted(pids)[-1]
         for (schedule, blocks, _), job in zip(STRAGGLERS, jobs, strict=True):

@@ -66,6 +66,7 @@ def info(path: str, deep: bool) -> dict[str, Any]:
     from oocml import api
     from oocml.data.dataset import read_kind
 
+    path = os.path.abspath(path)
     if not os.path.exists(path) and os.path.exists(f"{path}.partial"):
         raise InputError(
             f"{path} is not whole: {path}.partial is being made, or was left by an interrupted command; repeat that"

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ REHEARSE = "OOCML_REHEARSE"
 DASHBOARD_PORT = 8787
 """Dask's usual one."""
 CONNECT_S = 10.0
+_here = threading.Lock()
+"""Held by the training whose worker is in this process: settings and limits of threads are the process's."""
 JOIN_S = 30.0
 """How long a cluster of the caller's own may be without its first worker."""
 PR_SET_PDEATHSIG = 1
@@ -88,17 +91,20 @@ def local_client(
 
 @contextlib.contextmanager
 def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[Client]:
-    limit_malloc()
-    rehearse(load_model(reference), settings)
-    with (
-        dask.config.set(SETTINGS),
-        tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
+    if not _here.acquire(blocking=False):
+        raise UsageError(
+            "another training has its worker in this process; wait for it, or train with --workers 2 or more"
+        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(_here.release)
+        limit_malloc()
+        rehearse(load_model(reference), settings)
+        stack.enter_context(dask.config.set(SETTINGS))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oocml-dask-"))
         # one thread for each task, as in worker processes: with more, sums may differ in their last bits
-        threadpoolctl.threadpool_limits(1),
-        _cluster(1, folder, threads_per_worker=at_once, processes=False) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+        stack.enter_context(threadpoolctl.threadpool_limits(1))
+        cluster = stack.enter_context(_cluster(1, folder, threads_per_worker=at_once, processes=False))
+        yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
 def limit_malloc() -> None:
@@ -119,7 +125,7 @@ def _worker_processes(n_workers: int, reference: str, settings: Settings) -> Ite
         dask.config.set({**SETTINGS, "distributed.worker.preload": ["oocml.engine.worker_setup"]}),
         tempfile.TemporaryDirectory(prefix="oocml-dask-") as folder,
         _cluster(n_workers, folder, threads_per_worker=TASKS_AT_ONCE, processes=True) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         client.register_plugin(DieWithParent())
         yield client

@@ -60,6 +60,8 @@ class RunContext:
         return Tiles.open(tiles_path(self.dataset, self.layout.row_panels, self.layout.col_bounds))
 
 
+_stopped: set[str] = set()
+"""Drivers that want nothing more of their tasks."""
 _opening = threading.Lock()
 _pinned: dict[WorkerSetup, RunContext] = {}
 _pools: weakref.WeakSet[BufferPool] = weakref.WeakSet()
@@ -148,6 +150,16 @@ def initial_block(
             part = Bounds(lo, min(lo + step, bounds.hi))
             block[lo - bounds.lo : part.hi - bounds.lo] = init(problem, part)
     return block
+
+
+def stop_tasks(driver: str) -> None:
+    """Let the tasks of a driver that run in this process end soon: it wants nothing more of them."""
+    _stopped.add(driver)
+
+
+def is_stopped(driver: str) -> bool:
+    """Whether that was said of a driver."""
+    return driver in _stopped
 
 
 def trim_pools() -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from distributed import Client, Future, KilledWorker, get_worker
 
+from oocml.engine.context import stop_tasks
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
 from oocml.errors import WorkersLost
@@ -51,7 +52,7 @@ class Executor(Protocol):
     n_slots: int
     """How many tasks may be in flight."""
     n_workers: int
-    """Worker processes; 0 where this process does the work."""
+    """Dask workers; 0 where this process does the work without."""
 
     def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         """Send a dispatch to a worker, or to the one that last had its blocks."""
@@ -140,7 +141,7 @@ class OnDask:
     def submit(self, message: TaskMessage, worker: str | None = None) -> None:
         task = message.task
         by_column = bool(task.cols) and (message.setup.home == "col" or not task.rows)
-        where = ("q", task.cols[0]) if by_column else ("p", task.rows[0])
+        where = ("q", task.cols[0]) if by_column else ("p", min(task.rows))
         self._send(message, self._place(where) if worker is None else worker)
 
     def free(self) -> list[str]:
@@ -266,7 +267,10 @@ class OnDask:
         return Lost(worker, stamp in stamps[: self.at_once] or stamp not in stamps)
 
     def forget(self) -> None:
-        for _, _, future in self._flying.values():
+        for message, _, future in self._flying.values():
+            stop_tasks(
+                message.setup.driver
+            )  # those in this process, which would go on; others end with theirs
             # where the scheduler is gone, so are its tasks
             with contextlib.suppress(OSError, CancelledError):
                 future.cancel()

@@ -70,6 +70,7 @@ def score_batch(message: ScoreMessage) -> Any:
         col = {spec.name: pruned(spec, reader.block(spec.name, q), message.prune) for spec in columns}
         for panel in scored:
             panel.visit(q, col)
+        del col  # before the next is read
     if not message.predict:
         counts = [panel.metrics() for panel in scored]
         total = counts[0]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from oocml.engine.blocks import TaskBlocks
-from oocml.engine.context import RunContext, run_context
+from oocml.engine.context import RunContext, is_stopped, run_context
 from oocml.engine.messages import TaskMessage, TaskResult
+from oocml.errors import WorkersLost
 from oocml.models.protocol import Array, Parts, Visit, derive_seed
 from oocml.schedule.layout import block_shape, panel_slice
 from oocml.types import Bounds
@@ -207,6 +208,8 @@ class TaskWork:
         )
 
     def _call(self, function: Any, visit: Visit) -> None:
+        if is_stopped(self.message.setup.driver):
+            raise WorkersLost("the training was stopped")
         start = time.perf_counter()
         parts: Parts | None = function(visit)
         usage = self.blocks.result.usage

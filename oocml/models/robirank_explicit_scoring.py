@@ -38,6 +38,7 @@ class ExplicitScoring:
     Outputs per row: ``values``, the scores; only those of one query can be compared.
     """
 
+    metric_names = (*ranking.NAMES, "objective")
     reads = ("weights", "spread")
     seen = False
     per_entry = False

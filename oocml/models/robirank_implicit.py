@@ -113,6 +113,14 @@ class RobirankImplicit:
         """
         return DEFAULTS
 
+    def chosen_settings(self, problem: Problem) -> Settings:
+        """The ridge, the first step and the number of negatives."""
+        return {
+            "l2": ridge(problem),
+            "learning_rate": first_rate(problem),
+            "n_negatives": n_negatives(problem),
+        }
+
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without interactions, `UsageError` for settings without a meaning."""
         check_settings(problem)

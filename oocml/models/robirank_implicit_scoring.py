@@ -69,6 +69,7 @@ class RobirankImplicitScoring:
 
     streams = 2
     entry_bytes = 64
+    metric_names = (*recommendation.NAMES, "objective")
     seen = True
 
     def __init__(self, problem: Problem, top: int) -> None:

@@ -80,8 +80,10 @@ def affordable_layout(
     """The layout for the task memory given, or else for the best share of ``memory`` in which something fits."""
 
     def attempt(*shares: int) -> tuple[Layout, int, int]:
-        fitting = []
-        for share in shares:
+        fitting: list[tuple[Layout, int, int]] = []
+        for n, share in enumerate(shares, 1):
+            if fitting and alone and n == len(shares):  # that of one process: only where no worker fits
+                break
             layout, need = choose_layout(model, problem, panels, share, pins)
             if need <= share:
                 fitting.append((layout, need, share))

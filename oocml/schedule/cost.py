@@ -298,5 +298,5 @@ def merging_bytes(passes: Iterable[Pass], sizes: Sizes) -> int:
 
 
 def panels_bytes(panels: PanelSizes) -> int:
-    """Memory of the panels in flight in a process: however many tasks it runs, one computes at a time."""
+    """Memory of the panels in flight for each task that computes; the others of a process have none."""
     return PANELS_IN_FLIGHT * int(max(panels.bytes, default=0))

@@ -94,7 +94,7 @@ class Nomad:
         self._blocked = np.zeros(len(tasks), np.int64)
         """Per task: conflicts with what is in flight, itself among them."""
         self._homes = _numbered(
-            (task.cols if home == "col" else task.rows or task.ahead)[:1] for task in tasks
+            task.cols[:1] if home == "col" else (min(task.rows or task.ahead),) for task in tasks
         )
         self._workers: dict[str, int] = {}
         self._owner = np.full(self._homes.max(initial=-1) + 1, NOBODY)

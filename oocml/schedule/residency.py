@@ -61,7 +61,7 @@ def choose_residency(
     everything = sum(stored.values())
     if workers <= 1 and everything <= capacity:
         return Residency(tuple(stored), "col", everything)
-    n_blocks = {"col": sizes.layout.n_col_blocks, "row": sizes.layout.n_row_blocks}
+    n_blocks = {"col": sizes.layout.n_col_blocks, "row": sizes.layout.n_segments}
     if (
         max(n_blocks.values()) == 1 and everything <= capacity
     ):  # one task at a time, which finds its worker again

@@ -81,14 +81,17 @@ def put_in_place(made: Path, path: Path) -> None:
     old = set_aside(path)
     if old.exists() and has_epoch(path):
         _remove(old, path)
-    goes = old.exists()
-    away = _gone(path) if goes else old
-    os.rename(path, away)
-    try:
-        os.rename(made, path)
-    except OSError:
-        os.rename(away, path)
-        raise
+    with contextlib.ExitStack() as stack:
+        goes = old.exists()
+        if goes:  # or others might bring it back between the two renames
+            stack.enter_context(held_lock(old))
+        away = _gone(path) if goes else old
+        os.rename(path, away)
+        try:
+            os.rename(made, path)
+        except OSError:
+            os.rename(away, path)
+            raise
     if goes:
         shutil.rmtree(away, ignore_errors=True)
 
@@ -119,7 +122,8 @@ def bring_back(path: Path) -> None:
     old = set_aside(path)
     if path.exists() or not (old / LEDGER).exists():
         return
-    with contextlib.suppress(RunBusy), held_lock(old), writing(path):  # who holds it is about to do either
+    # who holds it is about to do either, and who has let it go has done so
+    with contextlib.suppress(RunBusy, FileNotFoundError), held_lock(old), writing(path):
         if not path.exists():
             os.rename(old, path)
 
@@ -133,10 +137,12 @@ def kept_aside(path: Path) -> str | None:
         return f"{path} is not there; the run that was to be replaced is kept as {old}: rename it to have it back"
     if has_epoch(path):
         return None
-    return (
-        f"{path} has no epoch yet; the run that it replaces is kept as {old}: unless {path.name} is being trained, "
-        "resume it, or remove it to have the old run back"
-    )
+    try:
+        with held_lock(path):
+            todo = f"resume {path.name}, or remove it to have the old run back"
+    except (RunBusy, OSError):
+        todo = f"{path.name} is being trained"
+    return f"{path} has no epoch yet; the run that it replaces is kept as {old}: {todo}"
 
 
 def remove_leftovers(path: Path) -> None:
