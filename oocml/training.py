@@ -257,7 +257,10 @@ def _validation(run: RunStore, place: Workplace) -> Validation | None:
 
     def score() -> dict[str, float]:
         n_workers = max(1, place.plan.workers)
-        return score_run(run, dataset, place.executor, checkpoint=None, memory=None, n_workers=n_workers)
+        room = place.plan.at_once * place.plan.task_bytes  # tasks that train have nothing in memory meanwhile
+        return score_run(
+            run, dataset, place.executor, checkpoint=None, memory=None, n_workers=n_workers, room=room
+        )
 
     return Validation(score, config["metric"], higher_is_better(config["metric"]), config["patience"])
 

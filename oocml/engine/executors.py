@@ -69,8 +69,10 @@ class Executor(Protocol):
     def forget(self) -> None:
         """Drop everything in flight."""
 
-    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
-        """Results of a function that changes nothing, in order."""
+    def map(
+        self, function: Callable[[Any], Any], messages: Sequence[Any], at_once: int | None = None
+    ) -> Iterator[Any]:
+        """Results of a function that changes nothing, in order; ``at_once``: how many of a worker at a time at most."""
 
 
 @functools.cache
@@ -276,22 +278,25 @@ class OnDask:
                 future.cancel()
         self._flying.clear()
 
-    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
+    def map(
+        self, function: Callable[[Any], Any], messages: Sequence[Any], at_once: int | None = None
+    ) -> Iterator[Any]:
+        call = functools.partial(self._call, function, min(self.at_once, at_once or self.at_once))
         window: deque[tuple[Any, Future]] = deque()
         waiting = deque(messages)
         try:
             while waiting or window:
                 while waiting and len(window) < self.n_slots:
                     message = waiting.popleft()
-                    window.append((message, self._call(function, message)))
-                yield self._first(function, window)
+                    window.append((message, call(message)))
+                yield self._first(call, window)
                 window.popleft()[1].release()
         finally:
             for _, future in window:  # of a caller that wants no more
                 with contextlib.suppress(OSError, CancelledError):
                     future.cancel()
 
-    def _first(self, function: Callable[[Any], Any], window: deque[tuple[Any, Future]]) -> Any:
+    def _first(self, call: functools.partial[Future], window: deque[tuple[Any, Future]]) -> Any:
         """The result of the first call of a window, begun anew on another worker if its worker dies."""
         for left in reversed(range(MAX_RESTARTS)):
             message, future = window[0]
@@ -299,10 +304,10 @@ class OnDask:
                 return self._wait_for(future)
             except KilledWorker:
                 if left:
-                    window[0] = (message, self._call(function, message))
+                    window[0] = (message, call(message))
             except CancelledError:
                 raise WorkersLost("the Dask scheduler is gone; start it again") from None
-        raise WorkersLost(f"{MAX_RESTARTS} workers died running {function.__name__}; look at their logs")
+        raise WorkersLost(f"{MAX_RESTARTS} workers died running {call.args[0].__name__}; look at their logs")
 
     def _wait_for(self, future: Future) -> Any:
         waited = 0.0
@@ -315,9 +320,7 @@ class OnDask:
                     raise
                 waited = self._still_waiting(waited)
 
-    def _call(self, function: Callable[[Any], Any], message: Any) -> Future:
+    def _call(self, function: Callable[[Any], Any], at_once: int, message: Any) -> Future:
         name = f"{self.name}-{function.__name__}"
         key = (name, uuid.uuid4().hex)
-        return self.client.submit(
-            call_on_worker, function, message, self.at_once, key=key, pure=False, retries=0
-        )
+        return self.client.submit(call_on_worker, function, message, at_once, key=key, pure=False, retries=0)

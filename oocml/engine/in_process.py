@@ -48,7 +48,10 @@ class InProcess:
     def forget(self) -> None:
         self._queue.clear()
 
-    def map(self, function: Callable[[Any], Any], messages: Sequence[Any]) -> Iterator[Any]:
+    def map(
+        self, function: Callable[[Any], Any], messages: Sequence[Any], at_once: int | None = None
+    ) -> Iterator[Any]:
+        del at_once
         for message in messages:
             self.interrupts.let_through()
             with self._libraries.limit(limits=1):

@@ -22,7 +22,7 @@ from oocml.engine.score_panel import ScoredPanel
 from oocml.engine.state_reader import StateReader, pruned
 from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.kernels.tiles import order_bytes
-from oocml.models.protocol import Array, Problem
+from oocml.models.protocol import Array, Problem, Scoring
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
@@ -110,23 +110,34 @@ class Batch(NamedTuple):
     piece: tuple[int, int] = (0, 1)
 
 
+def batch_bytes(run: RunStore, dataset: Dataset) -> int:
+    """What a task takes that scores a batch of about one panel."""
+    _, others, sizes = _needed(run, dataset, problem_of(run), 0)
+    return others + max(sizes, default=0)
+
+
+def _needed(run: RunStore, dataset: Dataset, problem: Problem, top: int) -> tuple[Scoring, int, list[int]]:
+    """How a run scores, with what a batch takes beside its panels, and what each panel takes, in bytes."""
+    model = load_model(run.model_reference)
+    layout, scoring = Layout.from_dict(run.config["layout"]), model.scoring(problem, top)
+    specs = {spec.name: spec for spec in model.state(problem)}
+    arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
+    block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
+    sizes = scored_bytes(run, dataset, scoring, specs, top, layout.n_col_blocks if model.tiles else 0)
+    return scoring, 2 * block + (order_bytes(problem.n_features) if model.tiles else 0), sizes
+
+
 def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int, top: int = 0) -> list[Batch]:
     """Panels, each time as many as the memory of one worker holds beside one column block.
 
     Without ``memory`` a batch is about one panel. Panels that memory has no room for are cut, where the model keeps
     more of entries and columns than of rows.
     """
-    model, problem = load_model(run.model_reference), problem_of(run)
-    layout = Layout.from_dict(run.config["layout"])
-    scoring = model.scoring(problem, top)
-    specs = {spec.name: spec for spec in model.state(problem)}
-    arrays = [stored_array(specs[name], layout, problem) for name in scoring.reads]
-    block = sum(int(np.prod(a.block_shape)) * np.dtype(a.dtype).itemsize for a in arrays)
-    sizes = scored_bytes(run, dataset, scoring, specs, top, layout.n_col_blocks if model.tiles else 0)
+    problem = problem_of(run)
+    scoring, others, sizes = _needed(run, dataset, problem, top)
     if memory is None:
         room = max(sizes, default=0)
     else:
-        others = 2 * block + (order_bytes(problem.n_features) if model.tiles else 0)
         room = memory - others
         kept = [kept_bytes(scoring, nnz, dataset.n_cols) for nnz in dataset.panel_nnz.tolist()]
         least = max((size - own for size, own in zip(sizes, kept, strict=True)), default=0)
@@ -163,12 +174,14 @@ def evaluate(
     checkpoint: str | None,
     memory: int | None,
     n_workers: int = 1,
+    room: int | None = None,
     prune: float = 0.0,
     intervals: bool = False,
     per_query: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a run on a dataset, by name.
 
+    ``room``: what the batches that a worker scores at a time may take together, in bytes; it scores one at least.
     ``intervals`` adds those that the model's scoring has, ``per_query`` a list of records of what each query scores,
     or each of a random sample where ``per_query_sampled`` says so.
     """
@@ -181,8 +194,9 @@ def evaluate(
         ScoreMessage(str(run.path), checkpoint, dataset.path, batch.panels, 0, False, prune, batch.piece)
         for batch in batches(run, dataset, memory, n_workers)
     ]
+    at_once = None if room is None else max(1, room // batch_bytes(run, dataset))
     total = None
-    for count in executor.map(score_batch, messages):
+    for count in executor.map(score_batch, messages, at_once):
         total = count if total is None else scoring.merge(total, count)
     found: dict[str, Any] = scoring.scores(total)
     if intervals and hasattr(scoring, "intervals"):

@@ -4,9 +4,17 @@ import contextlib
 import gc
 import socket
 import warnings
+from typing import Any
 
+import dask
+import pytest
+
+import oocml
 from oocml.engine import cluster
+from oocml.engine.events import RunStarted
+from oocml.errors import UsageError
 from oocml.models.registry import load_model
+from tests.engine.toys import TOY
 
 
 @contextlib.contextmanager
@@ -35,3 +43,20 @@ def test_the_scheduler_keeps_nothing_of_tasks_that_are_done():
         spans = scheduler.extensions["spans"]
         assert not getattr(spans, "spans", None)
         assert {group for group in scheduler.task_groups if "absolute" in group} == set()
+
+
+def test_a_second_training_is_refused_the_worker_of_the_first(tmp_path, toy_dataset):
+    """Settings of Dask and limits of threads belong to the process."""
+    refused: list[str] = []
+
+    def train_too(event: Any) -> None:
+        if isinstance(event, RunStarted):
+            with pytest.raises(UsageError) as caught:
+                oocml.train(TOY, toy_dataset, tmp_path / "other.zarr", workers=1, epochs=1)
+            refused.append(str(caught.value))
+
+    before = dask.config.get("distributed.worker.memory")
+    oocml.train(TOY, toy_dataset, tmp_path / "one.zarr", workers=1, epochs=1, monitors=[train_too])
+    assert "wait for it" in refused[0]
+    assert not (tmp_path / "other.zarr").exists()
+    assert dask.config.get("distributed.worker.memory") == before

@@ -18,6 +18,7 @@ from distributed import Client, KilledWorker, LocalCluster
 import oocml
 from oocml.engine import executors as module
 from oocml.engine.cluster import workers_per_host
+from oocml.engine.context import stop_tasks
 from oocml.engine.events import RunStarted
 from oocml.engine.executors import Completion, Lost, OnDask
 from oocml.engine.messages import TaskMessage
@@ -181,12 +182,14 @@ class FakeClient:
         self.running: dict[str, list[Any]] = {}
         self.ends: list[Any] = []
         """How the next calls end."""
+        self.calls: list[tuple[Any, ...]] = []
 
     def scheduler_info(self, n_workers: int = -1) -> dict[str, Any]:
         return {"workers": dict.fromkeys(self.workers)}
 
     def submit(self, *call: Any, key: Any, workers: Any = None, **options: Any) -> FakeFuture:
         assert options["retries"] == 0
+        self.calls.append(call)
         self.futures.append(FakeFuture(key, workers[0] if workers else ""))
         if self.ends:
             value = self.ends.pop(0)
@@ -214,7 +217,7 @@ def message(stamp: int, q: int = 0) -> Any:
         out_stamp=stamp,
         epoch=1,
         pass_=SimpleNamespace(name="visit"),
-        setup=SimpleNamespace(home="col"),
+        setup=SimpleNamespace(home="col", driver="driver"),
     )
 
 
@@ -385,3 +388,37 @@ def test_tasks_return_to_the_worker_that_has_their_columns(fake):
         executor.submit(message(stamp, q))
     homes = [future.worker for future in client.futures]
     assert homes[0] == homes[2] != homes[1] == homes[3]
+
+
+def test_no_more_is_scored_at_a_time_than_there_is_room_for(fake):
+    client, executor = fake("a")
+    for asked, allowed in ((None, TASKS_AT_ONCE), (1, 1), (5, TASKS_AT_ONCE)):
+        client.ends = [0]
+        assert list(executor.map(run_task, ["batch"], asked)) == [0]
+        assert client.calls[-1][-1] == allowed
+
+
+def test_tasks_of_a_stopped_training_end_at_their_next_visit(new_run):
+    toy = new_run(row_blocks=3, col_blocks=2, epochs=1)
+    sent: list[Any] = []
+
+    class Stopping(InThreads):
+        def submit(self, message: Any, worker: str | None = None) -> None:
+            stop_tasks(message.setup.driver)
+            sent.append(message)
+            super().submit(message, worker)
+
+    threads = Stopping(2)
+    with pytest.raises(WorkersLost, match="the training was stopped"):
+        drive(toy, threads)
+    threads.forget()
+    assert sent
+
+
+def test_forgetting_stops_tasks_of_this_process(fake, monkeypatch):
+    stopped: list[str] = []
+    monkeypatch.setattr(module, "stop_tasks", stopped.append)
+    _, executor = fake("a")
+    executor.submit(message(1))
+    executor.forget()
+    assert stopped == ["driver"]

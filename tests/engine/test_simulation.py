@@ -121,7 +121,7 @@ class Cluster:
     def free(self) -> list[str]:
         return ["a", "b"] if len(self.flying) < self.n_slots else []
 
-    def map(self, function: Any, messages: Any) -> Any:
+    def map(self, function: Any, messages: Any, at_once: int | None = None) -> Any:
         return map(function, messages)
 
     def forget(self) -> None:

@@ -55,7 +55,7 @@ def run_cli(group: MemoryCgroup, *command: object) -> dict[str, Any]:
 
 def train(group: MemoryCgroup, model: str, data: Path, *options: str) -> dict[str, Any]:
     """One epoch in the group; what is planned is what is measured."""
-    where = ("--memory", f"{MEMORY_MIB}MiB", "--workers", "2")
+    where = ("--memory", f"{MEMORY_MIB}MiB")
     summary = run_cli(
         group, "train", model, data, data.with_name("run.zarr"), "--epochs", 1, *where, *options
     )

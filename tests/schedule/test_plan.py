@@ -98,7 +98,7 @@ def test_a_layout_keeps_to_the_task_memory_or_is_as_narrow_as_can_be(case, task_
 @given(case=cases(), memory=memories)
 def test_workers_never_change_the_layout(case, memory):
     found = set()
-    for workers in (0, 1, 2, 3, 7, 64):
+    for workers in (1, 2, 3, 7, 64, 0):
         try:
             plan = make_plan(*case, memory=memory, workers=workers)
         except DoesNotFit:
