@@ -92,13 +92,15 @@ EVERY = [13, pytest.param(2, marks=pytest.mark.long)]
 
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("merged", [True, False])
-def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypatch, merged, every):
+@pytest.mark.parametrize("segments", [None, (0, 3, 5)], ids=["tiles", "segments"])
+def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypatch, merged, segments, every):
     shape = {
-        "row_blocks": 3,
+        "row_blocks": 5 if segments else 3,
         "col_blocks": 2,
         "epochs": 2,
         "reference": TILES,
         "settings": {"merged": merged},
+        "segments": segments,
     }
     for at in range(3, 60, every):
         toy, again = new_run(**shape), new_run(**shape)

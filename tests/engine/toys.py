@@ -67,12 +67,15 @@ def begin(
     reference: str = TOY,
     settings: dict[str, Any] | None = None,
     caches: bool = True,
+    segments: tuple[int, ...] | None = None,
 ) -> ToyRun:
-    """A run that was begun and did nothing yet."""
+    """A run that was begun and did nothing yet; ``segments``: bounds of those, if not every row block is one."""
     dataset, model = Dataset.open(dataset_path), load_model(reference)
     problem = make_problem(dataset, model, settings or {}, seed=7)
     pins = Pins(row_blocks, col_blocks)
     plan = make_plan(model, problem, PanelSizes.of(dataset), memory=MEMORY, workers=0, pins=pins)
+    if segments is not None:
+        plan = dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, segment_bounds=segments))
     if not caches:
         plan = dataclasses.replace(
             plan,

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oocml.data.specs import load_spec
+from oocml.engine.start import problem_of_spec
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.models.registry import load_model
 from oocml.schedule.affordable import choose_layout
 from oocml.schedule.cost import PanelSizes, Sizes, pass_cost
 from oocml.schedule.panel_layout import Pins
@@ -207,3 +210,14 @@ def test_what_no_pass_writes_takes_memory_but_no_disk():
     assert other.task_bytes - one.task_bytes == 4 * 4_000_000 / 40
     for name in ("model_bytes", "disk_bytes", "read_bytes_per_epoch", "write_bytes_per_epoch"):
         assert getattr(one, name) == getattr(other, name) > 0
+
+
+@pytest.mark.parametrize("memory", [432, 600])
+def test_a_training_without_dask_has_the_layout_of_workers_that_fit(memory):
+    """It may do with less, and may do more with the same; that is no reason for other bits."""
+    model = load_model("mf")
+    task, given_panels = problem_of_spec(load_spec("umbc_3b"), model, {}, 0)
+    serial, one = (
+        make_plan(model, task, given_panels, memory=memory * MIB, workers=workers) for workers in (0, 1)
+    )
+    assert serial.layout == one.layout
