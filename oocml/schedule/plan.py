@@ -154,7 +154,7 @@ def make_plan(
         if base + n * need <= memory:
             break
     else:
-        raise DoesNotFit(_too_many(n, base, need, memory, task_memory))
+        raise DoesNotFit(_too_many(n, base, need, memory, task_memory, elsewhere=elsewhere))
     fixed = _never_written(model, problem)
     data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
     model_bytes = sum(sizes.stored_bytes(name) for name in sizes.specs if name not in fixed)
@@ -194,12 +194,13 @@ def make_plan(
     )
 
 
-def _too_many(n: int, base: int, need: int, memory: int, task_memory: int) -> str:
+def _too_many(n: int, base: int, need: int, memory: int, task_memory: int, *, elsewhere: bool) -> str:
     """What is said of workers that don't fit."""
+    who = f"{n} workers need" if n > 1 else "1 worker needs"
+    fewer = "" if elsewhere else " use fewer --workers,"  # those of a cluster are as many as they are
     return (
-        f"{n} worker{'s' * (n > 1)} need {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for "
-        f"blocks, panels and process) but --memory is {mib(memory)}; raise --memory, "
-        f"use fewer --workers, or lower --task-memory (now {mib(task_memory)})"
+        f"{who} {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for blocks, panels and process) but "
+        f"--memory is {mib(memory)}; raise --memory,{fewer} or lower --task-memory (now {mib(task_memory)})"
     )
 
 
