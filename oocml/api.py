@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oocml.config import parse_size
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
 from oocml.engine.events import EpochDone, Event, Monitor, Notice, RunDone, emit
@@ -88,9 +89,9 @@ def plan(
     model: str,
     data: DatasetLike | None = None,
     *,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | str = DEFAULT_MEMORY,
     workers: int | None = None,
-    task_memory: int | None = None,
+    task_memory: int | str | None = None,
     spec: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -112,7 +113,8 @@ def plan(
             raise UsageError("plan needs a dataset or a spec")
         dataset = _dataset(data)
         problem, panels = make_problem(dataset, found, settings or {}, seed), PanelSizes.of(dataset)
-    the_plan = plan_workers(found, problem, panels, workers, memory=memory, task_memory=task_memory)
+    sizes = {"memory": parse_size(memory), "task_memory": task_memory and parse_size(task_memory)}
+    the_plan = plan_workers(found, problem, panels, workers, **sizes)
     return replace(the_plan, disk_free_bytes=shutil.disk_usage(os.getcwd()).free)
 
 
@@ -122,7 +124,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     epochs: int | None = None,
-    memory: int | None = None,
+    memory: int | str | None = None,
     workers: int | None = None,
     schedule: str = "sync",
     scheduler: str | None = None,
@@ -131,7 +133,7 @@ def train(
     patience: int | None = None,
     metric: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    task_memory: int | None = None,
+    task_memory: int | str | None = None,
     row_blocks: int | None = None,
     col_blocks: int | None = None,
     overwrite: bool = False,
@@ -145,8 +147,8 @@ def train(
     epochs
         Default: the model's (`oocml.models.protocol.Model.epochs`).
     memory
-        Bytes for the whole process tree on one host (default 2 GiB). With ``task_memory`` (default: an eighth) it
-        decides the layout, and so the bits of the result; workers never do.
+        For the whole process tree on one host, in bytes or as "700MiB" (default 2 GiB). With ``task_memory``
+        (default: a share of it) it decides the layout, and so the bits of the result; workers never do.
     workers
         Worker processes (default: as many as there are cores and memory for); not for a cluster of your own.
     schedule
@@ -177,7 +179,11 @@ def train(
         check_metric_name(load_model(model), problem, metric or DEFAULT_METRIC)
         validation = validation_config(_dataset(valid), dataset, metric or DEFAULT_METRIC, patience)
     pins = Pins(row_blocks, col_blocks)
-    asked = {"memory": memory or DEFAULT_MEMORY, "task_memory": task_memory, "pins": pins}
+    sizes = {
+        "memory": parse_size(memory or DEFAULT_MEMORY),
+        "task_memory": task_memory and parse_size(task_memory),
+    }
+    asked = {**sizes, "pins": pins}
     kept = {"epochs": epochs, "schedule": schedule, "durable": durable, "validation": validation}
     kept["given"] = sorted(settings or {})
     bring_back(Path(os.path.abspath(out)))
@@ -237,7 +243,7 @@ def resume(
     *,
     epochs: int | None = None,
     workers: int | None = None,
-    memory: int | None = None,
+    memory: int | str | None = None,
     schedule: str | None = None,
     scheduler: str | None = None,
     monitors: Sequence[Monitor] = (),
@@ -264,7 +270,7 @@ def resume(
         valid = config["validation"]
         open_recorded(valid["dataset"], valid["sha256"], "validation set", run)
     asked = {
-        "memory": memory or config["memory"],
+        "memory": parse_size(memory or config["memory"]),
         "task_memory": config["task_memory"],
         "layout": Layout.from_dict(config["layout"]),
     }

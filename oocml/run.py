@@ -207,6 +207,7 @@ class Run:
             "n_row_blocks": len(self.config["layout"]["row_bounds"]) - 1,
             "n_col_blocks": len(self.config["layout"]["col_bounds"]) - 1,
             "epochs": len(ledger.history),
+            "of_epochs": sum(ledger.segments),
             "finished": ledger.finished,
             "checkpoints": ledger.kept,
             **_settings(self.config),

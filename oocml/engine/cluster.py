@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from typing import Any
 
 import dask
@@ -47,6 +48,8 @@ REHEARSE = "OOCML_REHEARSE"
 DASHBOARD_PORT = 8787
 """Dask's usual one."""
 CONNECT_S = 10.0
+LOOPBACK = {"protocol": "tcp://", "host": "127.0.0.1"}
+"""For a worker in this process: else its server of metrics listens everywhere, and the dashboard's link is wrong."""
 _here = threading.Lock()
 """Held by the training whose worker is in this process: settings and limits of threads are the process's."""
 JOIN_S = 30.0
@@ -103,7 +106,9 @@ def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[C
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oocml-dask-"))
         # one thread for each task, as in worker processes: with more, sums may differ in their last bits
         stack.enter_context(threadpoolctl.threadpool_limits(1))
-        cluster = stack.enter_context(_cluster(1, folder, threads_per_worker=at_once, processes=False))
+        cluster = stack.enter_context(
+            _cluster(1, folder, threads_per_worker=at_once, processes=False, **LOOPBACK)
+        )
         yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
@@ -208,6 +213,12 @@ def prepare_forkserver(reference: str, settings: Settings) -> None:
     distributed.utils._forkserver_preload_set = True
     multiprocessing.set_forkserver_preload(["oocml.engine.preload"])
     os.environ[REHEARSE] = json.dumps([reference, dict(settings)])
+    # Ctrl-C is the driver's affair: the new process, and those forked from it, would print tracebacks
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     first = multiprocessing.get_context("forkserver").Process(target=int)
     first.start()
     first.join()

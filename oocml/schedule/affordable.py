@@ -6,7 +6,7 @@ It is a function of data, model and memory: workers and cores have no part in it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
@@ -97,14 +97,13 @@ def affordable_layout(
     layout, need, share = attempt(*((task_memory,) if task_memory else shares(memory)))
     if need <= share:
         return layout, share
-    processes, least = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER)), 0
-    while need > share:  # with more memory a layout also takes a little more
-        if task_memory:
-            least = max(need, least + MIB)
-            _, need, share = attempt(math.ceil(least / MIB) * MIB)
-        else:
-            least = max(processes + need, least + MIB)
-            _, need, share = attempt(*shares(math.ceil(least / MIB) * MIB))
+    processes = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER))
+
+    def tried(size: int) -> tuple[bool, int]:
+        _, need, share = attempt(*((size,) if task_memory else shares(size)))
+        return need <= share, need
+
+    least, need = _least(tried, task_memory or memory, (0 if task_memory else processes) + need)
     if task_memory:
         raise DoesNotFit(
             f"--task-memory is {mib(task_memory)} but the smallest task needs {mib(least)}; raise it, or use fewer "
@@ -115,6 +114,25 @@ def affordable_layout(
         f"--memory is {mib(memory)}; set --memory to {mib(least)} or more"
         + (", or use fewer features (min-count, hashing)" if need > processes else "")
     )
+
+
+def _least(tried: Callable[[int], tuple[bool, int]], too_small: int, guess: int) -> tuple[int, int]:
+    """A size in whole MiB that does where one MiB less does not, and the need of a task then.
+
+    ``tried`` tells both of a size. With more memory a layout also takes a little more, and much less where tasks may
+    hold more: needs neither rise nor fall with sizes, so this may not be the very least.
+    """
+    high = max(math.ceil(guess / MIB), too_small // MIB + 1)
+    fits, need = tried(high * MIB)
+    while not fits:
+        high += max(1, high // 50)
+        fits, need = tried(high * MIB)
+    low = too_small // MIB
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits, needed = tried(middle * MIB)
+        low, high, need = (low, middle, needed) if fits else (middle, high, need)
+    return high * MIB, need
 
 
 def _cheapest(

@@ -3,10 +3,12 @@
 import contextlib
 import gc
 import socket
+import urllib.request
 import warnings
 from typing import Any
 
 import dask
+import psutil
 import pytest
 
 import oocml
@@ -60,3 +62,12 @@ def test_a_second_training_is_refused_the_worker_of_the_first(tmp_path, toy_data
     assert "wait for it" in refused[0]
     assert not (tmp_path / "other.zarr").exists()
     assert dask.config.get("distributed.worker.memory") == before
+
+
+def test_a_worker_in_this_process_serves_nobody_else():
+    with one_worker() as client:
+        assert client.dashboard_link.startswith("http://127.0.0.1:")
+        assert urllib.request.urlopen(client.dashboard_link).status == 200
+        own = [c for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert own
+        assert {c.laddr.ip for c in own} == {"127.0.0.1"}

@@ -6,11 +6,15 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from oocml.data.specs import load_spec
+from oocml.engine.start import problem_of_spec
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Pass, Problem, Scratch, StateSpec
+from oocml.models.registry import load_model
 from oocml.schedule.affordable import choose_layout
 from oocml.schedule.cost import PanelSizes, Sizes
 from oocml.schedule.crew import MIB
@@ -234,6 +238,17 @@ def test_little_memory_gives_a_large_model_one_worker_with_wide_blocks():
     assert less.layout.col_bounds[1] < plan.layout.col_bounds[1]
     roomy = [make_plan(model, task, panels, memory=4096 * MIB, workers=n).layout for n in (1, 2, 3)]
     assert roomy[0] == roomy[1] == roomy[2]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_memory_named_by_a_refusal_is_the_least(workers):
+    """Where tasks may hold little, stripes are so many that their parts of the rows outweigh all else."""
+    model = load_model("mlr")
+    odp, panels = problem_of_spec(load_spec("odp"), model, {}, 0)
+    named = size_after("set --memory to", refusal(model, odp, panels, memory=150 * MIB, workers=workers))
+    make_plan(model, odp, panels, memory=named, workers=workers)
+    with pytest.raises(DoesNotFit):
+        make_plan(model, odp, panels, memory=named - MIB, workers=workers)
 
 
 def test_more_memory_never_reads_and_writes_much_more_of_a_huge_model():
