@@ -61,7 +61,10 @@ def test_a_row_block_and_its_tile_are_let_go_of_before_the_next_are_read():
         Kernel(lambda visit: None),
         {"row": ["U"], "col": ["V"], "cell": [], "shared": []},
     )
-    work.task, work.message = Task(0, (0, 1, 2), (0,), 0), SimpleNamespace(seeds=(0,))
+    work.task, work.message = (
+        Task(0, (0, 1, 2), (0,), 0),
+        SimpleNamespace(seeds=(0,), setup=SimpleNamespace(driver="driver")),
+    )
     work.tiles()
     assert work.blocks.stored == [("U", 0), ("U", 1), ("U", 2), ("V", 0)]
     assert work.blocks.most == 2
