@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from oocml.errors import DamagedStore
 from oocml.store.buffers import aligned_empty
 from oocml.store.chunks import Chunks
+from oocml.store.transfers import Part, transfer
 
 Array = npt.NDArray[Any]
 MAX_STAMP = 2**62
@@ -85,18 +87,24 @@ class StoredArray:
 
     def write(self, chunks: Chunks, index: int, stamp: int, block: Array) -> tuple[int, int]:
         """Store a block; returns its checksum and the bytes written."""
-        crc, n_bytes = self._identity_crc(index, stamp), 0
-        for key, where in self._chunks(index, stamp, block.shape):
-            part = block[(*where, ...)]  # an array even of a scalar
-            if part.shape != self.chunk_shape or not part.flags.c_contiguous:
-                padded = aligned_empty(self.chunk_shape, self.dtype)
-                padded[...] = 0
-                padded[tuple(slice(n) for n in part.shape)] = part
-                part = padded
-            view = _bytes_of(part)
-            crc = crc32c.crc32c(view, crc)
-            chunks.put(key, view)
-            n_bytes += len(view)
+        crc = self._identity_crc(index, stamp)
+
+        def parts() -> Iterator[Part]:
+            nonlocal crc
+            for key, where in self._chunks(index, stamp, block.shape):
+                part = block[(*where, ...)]  # an array even of a scalar
+                if part.shape != self.chunk_shape or not part.flags.c_contiguous:
+                    padded = aligned_empty(self.chunk_shape, self.dtype)
+                    padded[...] = 0
+                    padded[tuple(slice(n) for n in part.shape)] = part
+                    part = padded
+                view = _bytes_of(part)
+                crc = crc32c.crc32c(view, crc)
+                yield key, view
+
+        n_bytes = sum(
+            len(view) for _, view in transfer(chunks.put, parts(), together=self._is_cut_whole(block))
+        )
         return crc, n_bytes
 
     def read(
@@ -113,22 +121,33 @@ class StoredArray:
         ``take`` makes the array that is filled.
         """
         block = take(shape, self.dtype)
+        buffers: deque[tuple[Array, Array]] = deque()
+
+        def parts() -> Iterator[Part]:
+            for key, where in self._chunks(index, stamp, shape):
+                part = buffer = block[(*where, ...)]
+                if part.shape != self.chunk_shape or not part.flags.c_contiguous:
+                    buffer = aligned_empty(self.chunk_shape, self.dtype)
+                buffers.append((part, buffer))
+                yield key, _bytes_of(buffer)
+
         got, n_bytes = self._identity_crc(index, stamp), 0
-        for key, where in self._chunks(index, stamp, shape):
-            part = block[(*where, ...)]
-            direct = part.shape == self.chunk_shape and part.flags.c_contiguous
-            buffer = part if direct else aligned_empty(self.chunk_shape, self.dtype)
-            view = _bytes_of(buffer)
-            chunks.read_into(key, view)
+        for _, view in transfer(chunks.read_into, parts(), together=self._is_cut_whole(block)):
             got = crc32c.crc32c(view, got)
             n_bytes += len(view)
-            if not direct:
+            part, buffer = buffers.popleft()
+            if buffer is not part:
                 part[...] = buffer[tuple(slice(n) for n in part.shape)]
         if got != crc:
             raise DamagedStore(
                 f"block {index} of {self.name!r} (stamp {stamp}) does not match its checksum; restore it or train again"
             )
         return block, n_bytes
+
+    def _is_cut_whole(self, block: Array) -> bool:
+        """Whether a block has several chunks, all but the last parts of its memory; others are padded."""
+        several = block.shape[:1] > self.chunk_shape[:1]
+        return several and block.flags.c_contiguous and block.shape[1:] == self.chunk_shape[1:]
 
     def _identity_crc(self, index: int, stamp: int) -> int:
         # the identity is part of the sum, so that a chunk in another's place is recognised

@@ -1,0 +1,95 @@
+"""Chunks that move together arrive in order, and nothing moves once the caller has gone on."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from oocml.errors import DamagedStore
+from oocml.store import arrays
+from oocml.store.arrays import StoredArray
+from oocml.store.transfers import transfer
+from tests.store.memory import MemoryChunks
+
+PARTS = [(str(n), memoryview(bytes(n))) for n in range(9)]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_parts_are_yielded_in_order_and_moved_once(together):
+    moved = []
+
+    def move(key, view):
+        time.sleep(0.002 * (9 - len(view)))
+        moved.append(key)
+
+    assert list(transfer(move, iter(PARTS), together=together)) == PARTS
+    assert sorted(moved) == [key for key, _ in PARTS]
+
+
+def test_parts_move_at_the_same_time():
+    both = threading.Barrier(2, timeout=10)
+    list(transfer(lambda key, view: both.wait() and None, PARTS[:2], together=True))
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("failing", ["0", "3", "8"])
+def test_a_failure_is_raised_once_nothing_is_on_its_way(together, failing):
+    on_its_way = set()
+
+    def move(key, view):
+        on_its_way.add(key)
+        time.sleep(0 if key == failing else 0.01)
+        on_its_way.discard(key)
+        if key == failing:
+            raise DamagedStore(key)
+
+    with pytest.raises(DamagedStore, match=failing):
+        list(transfer(move, PARTS, together=together))
+    assert not on_its_way
+
+
+def test_a_caller_that_leaves_early_leaves_nothing_on_its_way():
+    on_its_way = set()
+
+    def move(key, view):
+        on_its_way.add(key)
+        time.sleep(0.01)
+        on_its_way.discard(key)
+
+    moving = transfer(move, PARTS, together=True)
+    next(moving)
+    moving.close()
+    assert not on_its_way
+
+
+@pytest.mark.parametrize("columns", [4, 3])
+def test_one_padded_chunk_is_in_memory_at_a_time(monkeypatch, columns):
+    """All chunks of a block narrower than the widest are padded; of a wide one only the last is."""
+    alive = weakref.WeakSet()
+    most = 0
+
+    class Buffer(np.ndarray):
+        """An array that weak sets can hold."""
+
+        __hash__ = object.__hash__
+
+    def counted(shape, dtype):
+        nonlocal most
+        buffer = np.empty(shape, dtype).view(Buffer)
+        alive.add(buffer)
+        most = max(most, len(alive))
+        return buffer
+
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 64)
+    array, chunks = StoredArray("a", 1, (41, 4), "float32"), MemoryChunks()
+    block = np.arange(41.0 * columns, dtype=np.float32).reshape(41, columns)
+    monkeypatch.setattr(arrays, "aligned_empty", counted)
+    crc, _ = array.write(chunks, 0, 1, block)
+    assert len(chunks.files) > 4
+    found, _ = array.read(chunks, 0, 1, block.shape, crc, take=np.empty)
+    assert np.array_equal(found, block)
+    assert most <= 2  # a generator lets go of a buffer when it has the next one
