@@ -114,9 +114,7 @@ def open_workplace(
         stack.callback(forget_context)  # with what its caches hold
         if session.schedule == "serial":
             plan = plan_workers(model, problem, panels, 0, **asked)
-            compile_kernels(
-                reference, problem.settings, say
-            )  # takes what it takes, once, before anything begins
+            compile_kernels(reference, problem.settings, say)  # takes what it takes, once, before any work
             sampler = stack.enter_context(MemorySampler())
             rehearse(model, problem.settings)
             yield Workplace(InProcess(), None, plan, sampler)
@@ -127,9 +125,7 @@ def open_workplace(
             client = running_client()
         if client is None:
             plan = plan_workers(model, problem, panels, session.workers, **asked)
-            compile_kernels(
-                reference, problem.settings, say
-            )  # takes what it takes, once, before anything begins
+            compile_kernels(reference, problem.settings, say)  # takes what it takes, once, before any work
             sampler = stack.enter_context(MemorySampler())
             client = stack.enter_context(
                 local_client(plan.workers, reference, problem.settings, plan.at_once)

@@ -78,9 +78,8 @@ class PlantedClusters:
     def __call__(self, lo: int, hi: int) -> Panel:
         values, clusters = make_cluster_rows(self._recipe, lo, hi)
         n_cols = values.shape[1]
-        X = Csr(
-            np.arange(0, values.size + 1, n_cols), np.zeros(0, np.int32), values.reshape(-1)
-        )  # dense panels need no indices
+        no_indices = np.zeros(0, np.int32)  # of dense panels
+        X = Csr(np.arange(0, values.size + 1, n_cols), no_indices, values.reshape(-1))
         return Panel(X, clusters.astype(np.float64), np.arange(lo, hi))
 
     def labels(self) -> Any:

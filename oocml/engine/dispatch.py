@@ -125,9 +125,8 @@ class Dispatcher:
             home=self.setup.home,
             seed=derive_seed(self.journal.problem.seed, works[0].number),
         )
-        self.journal.merge_shared(
-            works[0].pass_, sorted(ledger.done)
-        )  # what another schedule left to be added
+        # what another schedule left to be added
+        self.journal.merge_shared(works[0].pass_, sorted(ledger.done))
         self._follow(machine, works, ended)
 
     def _follow(self, machine: Nomad, works: Sequence[Work], ended: Callable[[Work], None] | None) -> None:

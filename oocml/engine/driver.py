@@ -220,9 +220,8 @@ class Driver:
         if done and (done[-1]["stop"] or begun == len(item.params)):
             pass  # killed between the end of the last epoch and that of the pass
         elif self.schedule == "async" and self.validation is None and self._overlaps(item.pass_):
-            first = self._work(
-                passed(begun), 0
-            )  # all epochs have its tasks, also those that a resume begins with
+            # all epochs have the tasks of the first, also those that a resume begins with
+            first = self._work(passed(begun), 0)
             numbers = range(begun, len(item.params))
             self._overlap(
                 item, [first._replace(pass_=passed(n), repeat=n, epoch=first_epoch + n) for n in numbers]

@@ -270,9 +270,8 @@ class OnDask:
 
     def forget(self) -> None:
         for message, _, future in self._flying.values():
-            stop_tasks(
-                message.setup.driver
-            )  # those in this process, which would go on; others end with theirs
+            # those in this process would go on; others end with theirs
+            stop_tasks(message.setup.driver)
             # where the scheduler is gone, so are its tasks
             with contextlib.suppress(OSError, CancelledError):
                 future.cancel()

@@ -5,6 +5,7 @@ import gc
 import socket
 import urllib.request
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -71,3 +72,10 @@ def test_a_worker_in_this_process_serves_nobody_else():
         own = [c for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert own
         assert {c.laddr.ip for c in own} == {"127.0.0.1"}
+
+
+def test_hosts_are_planned_for_the_fullest_of_them():
+    hosts = {"tcp://a:1": "a", "tcp://b:1": "b", "tcp://a:2": "a", "tcp://c:1": "c"}
+    info = {"workers": {address: {"host": host} for address, host in hosts.items()}}
+    client = SimpleNamespace(wait_for_workers=lambda n, timeout: None, scheduler_info=lambda n_workers: info)
+    assert cluster.workers_per_host(client) == 2  # type: ignore[arg-type]

@@ -194,9 +194,8 @@ def test_a_state_that_becomes_nan_stops_the_run_and_leaves_the_last_good_one(new
     toy = new_run(epochs=2, reference=edited(tmp_path / "nan.py", TOY, (where, broken)))
     with pytest.raises(NonFinite) as caught:
         drive(toy)
-    kept = (
-        "the last good state is kept" if "*=" in where else "no epoch was done"
-    )  # that pass follows the epochs
+    follows_epochs = "*=" in where
+    kept = "the last good state is kept" if follows_epochs else "no epoch was done"
     assert f"; {kept}; try " in str(caught.value)
     assert "\n" not in str(caught.value)
     for block in state_bytes(toy.run).values():
