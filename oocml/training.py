@@ -166,7 +166,8 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
         emit(watching, _started(driver, plan, link))
         startup = time.perf_counter() - session.began
         try:
-            driver.train()
+            with _told_if_taken_away(run):
+                driver.train()
         except BaseException as error:
             place.executor.forget()
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -189,6 +190,16 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
             ),
         )
     return Run(run.path)
+
+
+@contextmanager
+def _told_if_taken_away(run: RunStore) -> Iterator[None]:
+    """Tell of a run whose folder is gone, whichever file of it was missed first."""
+    try:
+        yield
+    except Exception:
+        run.require_in_place()
+        raise
 
 
 def validation_config(

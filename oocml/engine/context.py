@@ -87,7 +87,7 @@ def pinned_context(setup: WorkerSetup) -> Iterator[RunContext]:
 def _open_context(setup: WorkerSetup) -> RunContext:
     run = RunStore(setup.run_path)
     if run.config["run_id"] != setup.run_id:
-        raise InputError(f"{setup.run_path} was replaced while it was being trained; start again")
+        raise InputError(f"{setup.run_path} was replaced while it was being trained; train again")
     model, problem = load_model(run.model_reference), problem_of(run)
     specs = {spec.name: spec for spec in model.state(problem)}
     layout = Layout.from_dict(run.config["layout"])

@@ -235,6 +235,7 @@ class Journal:
 
     def keep(self, name: str, epoch: int) -> None:
         """Keep the exported state as it is now under a name (a checkpoint: a kept ledger, no copy)."""
+        self.run.require_in_place()
         old = self._kept.get(name, set())
         write_ledger(self.run.checkpoint_path(name), self.ledger, durable=self.durable)
         self.ledger.kept[name] = epoch
@@ -250,6 +251,7 @@ class Journal:
             self._unwritten = True
             return
         self._unwritten = False
+        self.run.require_in_place()
         self._write_put_off()
         self._ledger_bytes = self.run.write_ledger(self.ledger, durable=self.durable)
         self._last_write = now

@@ -34,6 +34,7 @@ from oocml.store.ledger import STAMPS_PER_DRIVER, Ledger, read_ledger, write_led
 from oocml.store.replacing import LEDGER, LOCK, held_lock, put_in_place, remove_leftovers, writing
 
 SCHEMA = 1
+CONFIG = "zarr.json"
 TILE_NNZ = "tile_nnz"
 """Of what a run holds of its data: the stored entries of each tile."""
 
@@ -54,6 +55,7 @@ class RunStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))
+        self._seen = self._look()
         kind, config = read_kind(self.path)
         if kind != "run":
             raise InputError(f"{self.path} is a {kind}, not a run")
@@ -62,6 +64,35 @@ class RunStore:
                 f"{self.path} has schema {config.get('schema')}, this version reads {SCHEMA}; upgrade oocml"
             )
         self.config: dict[str, Any] = config
+
+    def _look(self) -> tuple[int, ...] | None:
+        """What tells whether the file of the configuration is still the one that was read; None if there is none."""
+        try:
+            found = os.stat(self.path / CONFIG)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is still this run that is at its path: one look at a file, as long as nobody touches that."""
+        now = self._look()
+        if now is not None and now != self._seen:
+            try:
+                if read_kind(self.path)[1].get("run_id") != self.config["run_id"]:
+                    return False
+            except InputError:
+                return False
+            self._seen = now  # a copy of this run, or this one moved away and back
+        return now is not None
+
+    def require_in_place(self) -> None:
+        """Raise `InputError` if its folder was taken away under a driver: nothing may be written there any more."""
+        if not self.in_place:
+            raise InputError(
+                f"{self.path} was removed, moved or replaced while it was being trained; resume it where it is now, "
+                "or train again"
+            )
 
     @property
     def replaced(self) -> Path | None:
@@ -75,8 +106,9 @@ class RunStore:
         return replacing.has_epoch(self.path)
 
     def withdraw(self) -> None:
-        """Leave no run, or the one whose place this one took; only the lock's holder may."""
-        replacing.withdraw(self.path)
+        """Leave no run, or the one whose place this one took; only the lock's holder may. Another run is left alone."""
+        if self.in_place:
+            replacing.withdraw(self.path)
 
     def let_go(self) -> None:
         """Remove the run whose place this one took, if this one has an epoch; only the lock's holder may."""

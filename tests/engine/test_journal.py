@@ -64,6 +64,9 @@ class MemoryRun:
     def read_ledger(self, name: str | None = None) -> Ledger:
         return read_ledger(self.checkpoint_path(name) if name else self.path / "ledger")
 
+    def require_in_place(self) -> None:
+        """Nobody takes its folder away."""
+
     def write_ledger(self, ledger: Ledger, *, durable: bool = False) -> int:
         size = write_ledger(self.path / "ledger", ledger, durable=durable)
         self.written = copy.deepcopy(self.model())
