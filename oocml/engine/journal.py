@@ -110,7 +110,7 @@ class Journal:
 
     def stored_shares(self, pass_: Pass) -> dict[str, float]:
         """What tasks of the pass under way find on disk: the share of the blocks of each of its arrays."""
-        shares = {}
+        shares: dict[str, float] = {}
         for name in dict.fromkeys((*pass_.reads, *pass_.writes)):
             stamps = self.ledger.stamps[name]
             first = 1 if name in pass_.reads else self.ledger.pass_first_stamp

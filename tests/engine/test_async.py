@@ -8,6 +8,7 @@ import pytest
 from oocml.engine import dispatch
 from oocml.engine.context import forget_context, run_context
 from oocml.engine.driver import Driver
+from oocml.engine.events import EpochDone, Event
 from oocml.engine.in_process import InProcess
 from oocml.store.run import RunStore
 from tests.engine.test_simulation import Cluster, Killed, MemoryChunks, attach, one_setup, state_in
@@ -118,6 +119,30 @@ def test_struck_after_any_write_it_goes_on_and_can_be_replayed(new_run, monkeypa
             drive(again, schedule="async")
         assert fingerprint(again.run) == fingerprint(toy.run), f"struck after write {at}"
     assert at > 20
+
+
+@pytest.mark.parametrize("n_done", [1, 2])
+def test_epochs_after_a_resume_visit_the_row_blocks_of_a_segment_in_the_order_of_those_before(
+    new_run, n_done
+):
+    """All epochs of a pass without barriers have the same tasks, whichever of them a driver begins with."""
+    shape = {"row_blocks": 5, "col_blocks": 2, "epochs": 3, "reference": TILES, "segments": (0, 3, 5)}
+    toy, again = new_run(**shape), new_run(**shape)
+
+    def strike(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.number == n_done:
+            raise Struck
+
+    with pytest.raises(Struck):
+        drive(toy, schedule="async", monitors=[strike])
+    begun_with = len(toy.run.read_ledger().epoch_parts)
+    assert begun_with == n_done
+    drive(toy, schedule="async")
+    with pytest.MonkeyPatch.context() as patch:
+        Replay.orders = iter(recorded_orders(toy.run.read_ledger().results))
+        patch.setattr(dispatch, "Nomad", Replay)
+        drive(again, schedule="async")
+    assert fingerprint(again.run) == fingerprint(toy.run)
 
 
 @pytest.mark.parametrize("every", EVERY)
