@@ -47,6 +47,20 @@ def test_killing_a_worker_and_then_everything_changes_no_bit(job: Job):
     assert outcome(out) == expected
 
 
+def test_killing_a_driver_with_its_worker_inside_changes_no_bit(job: Job):
+    """So little memory that one worker is in the driver's process: tasks in flight die with it, whatever they write."""
+    job.epochs = 2
+    expected, out, one_worker = in_peace(job), job.folder / "run.zarr", {"memory": 300 << 20}
+    driver = Driver(job.folder, verb="train", **job.train(out, **one_worker))
+    until_progress(driver, out, NOTHING)
+    assert driver.alive, driver.failure()
+    assert not driver.workers()
+    driver.kill()
+    assert not oocml.open_run(out).store.read_ledger().finished
+    oocml.resume(out, **one_worker)
+    assert outcome(out) == expected
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_thirty_killed_workers_change_no_bit(job: Job):
