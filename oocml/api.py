@@ -30,6 +30,7 @@ from oocml.store.run import RunStore, check_place
 from oocml.training import (
     Session,
     Workplace,
+    check_schedule,
     drive,
     make_ready,
     open_recorded,
@@ -91,18 +92,24 @@ def plan(
     *,
     memory: int | str = DEFAULT_MEMORY,
     workers: int | None = None,
+    schedule: str = "sync",
     task_memory: int | str | None = None,
+    row_blocks: int | None = None,
+    col_blocks: int | None = None,
     spec: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Plan:
     """Predict memory, disk and I/O of a training, before any work.
 
+    Parameters are those of `train`; "sync" and "async" have the same plan. ``spec`` names a data set that isn't here.
+
     Raises
     ------
     DoesNotFit
         With the numbers, and what would do.
     """
+    check_schedule(schedule, workers=workers)
     found = load_model(model_of(model, data, spec))
     if spec is not None:
         from oocml.data.specs import load_spec
@@ -113,8 +120,12 @@ def plan(
             raise UsageError("plan needs a dataset or a spec")
         dataset = _dataset(data)
         problem, panels = make_problem(dataset, found, settings or {}, seed), PanelSizes.of(dataset)
-    sizes = {"memory": parse_size(memory), "task_memory": task_memory and parse_size(task_memory)}
-    the_plan = plan_workers(found, problem, panels, workers, **sizes)
+    asked = {
+        "memory": parse_size(memory),
+        "task_memory": task_memory and parse_size(task_memory),
+        "pins": Pins(row_blocks, col_blocks),
+    }
+    the_plan = plan_workers(found, problem, panels, 0 if schedule == "serial" else workers, **asked)
     return replace(the_plan, disk_free_bytes=shutil.disk_usage(os.getcwd()).free)
 
 

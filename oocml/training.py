@@ -57,12 +57,21 @@ class Session:
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"no schedule {self.schedule!r}; there are {', '.join(SCHEDULES)}")
-        if self.scheduler is not None and self.schedule == "serial":
-            raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
+        check_schedule(self.schedule, workers=self.workers, scheduler=self.scheduler)
         if self.scheduler is not None:
             _refuse_workers(self.workers)
+
+
+def check_schedule(schedule: str, *, workers: int | None = None, scheduler: str | None = None) -> None:
+    """Raise `UsageError` for a schedule that there isn't, or that has no use for what is given with it."""
+    if schedule not in SCHEDULES:
+        raise UsageError(f"no schedule {schedule!r}; there are {', '.join(SCHEDULES)}")
+    if schedule == "serial" and scheduler is not None:
+        raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
+    if schedule == "serial" and workers is not None and workers > 1:
+        raise UsageError(
+            f"--schedule serial is one process, {workers} --workers are none of it; leave them out or choose sync"
+        )
 
 
 class Workplace(NamedTuple):
@@ -81,13 +90,19 @@ def plan_workers(
     if workers is not None:
         return make_plan(model, problem, panels, workers=workers, **asked)
     cores = os.cpu_count() or 1
+    at_once = TASKS_AT_ONCE if cores == 1 else MOST_AT_ONCE
+    one = make_plan(model, problem, panels, workers=1, at_once=at_once, **asked)
+    chosen = {
+        **asked,
+        "task_memory": one.task_memory,
+        "layout": one.layout,
+    }  # which more workers don't change
     for n in range(cores, 1, -1):
         try:
-            return make_plan(model, problem, panels, workers=n, **asked)
+            return make_plan(model, problem, panels, workers=n, advise=False, **chosen)
         except DoesNotFit:
             continue
-    at_once = TASKS_AT_ONCE if cores == 1 else MOST_AT_ONCE
-    return make_plan(model, problem, panels, workers=1, at_once=at_once, **asked)
+    return one
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def tree(folder: Path) -> dict[str, str]:
         (UsageError, {"metric": "rmse"}),
         (UsageError, {"metric": "nonsense"}),
         (UsageError, {"schedule": "eager"}),
+        (UsageError, {"workers": 2}),
         (UsageError, {"scheduler": "tcp://127.0.0.1:9"}),
         (UsageError, {"schedule": "sync", "scheduler": "tcp://127.0.0.1:9", "workers": 2}),
         (InputError, {"data": "nowhere.zarr"}),
@@ -121,6 +122,20 @@ def test_a_run_tells_the_settings_that_it_used(tmp_path, data):
     chosen = run.summary()["chosen_settings"]
     assert chosen == ["l2_linear", "l2_factors", "task", "learning_rate"]
     assert None not in run.summary()["settings"].values()
+
+
+def test_a_plan_is_that_of_the_schedule_and_the_pins_of_a_training(data):
+    pinned = oocml.plan("mlr", data, workers=1, row_blocks=3, col_blocks=2).layout
+    assert (pinned.n_row_blocks, pinned.n_col_blocks) == (3, 2)
+    sync, any_order = (oocml.plan("mlr", data, workers=1, schedule=name) for name in ("sync", "async"))
+    assert any_order.to_dict() == {**sync.to_dict(), "disk_free_bytes": any_order.disk_free_bytes}
+    serial = oocml.plan("mlr", data, memory="220MiB", schedule="serial")
+    assert serial.workers == 0
+    with pytest.raises(DoesNotFit):
+        oocml.plan("mlr", data, memory="220MiB")
+    for wrong in ({"schedule": "serial", "workers": 2}, {"schedule": "eager"}):
+        with pytest.raises(UsageError, match="serial"):
+            oocml.plan("mlr", data, **wrong)
 
 
 @pytest.mark.parametrize("model", ["mlr", "fm"])

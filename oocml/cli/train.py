@@ -37,7 +37,15 @@ task_memory = click.option(
     type=verb.SIZE,
     help="Memory of one task; decides the layout (default: an eighth of --memory, or what is left for it).",
 )
-schedule = click.option("--schedule", type=verb.SCHEDULES, help="Who waits for whom (default: sync).")
+pins = options(
+    click.option("--row-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of row blocks."),
+    click.option("--col-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of column blocks."),
+)
+schedule = click.option(
+    "--schedule",
+    type=verb.SCHEDULES,
+    help="sync: workers wait for each other; async: they don't; serial: one process without workers (default: sync).",
+)
 scheduler = click.option(
     "--scheduler", metavar="ADDR", help="A running Dask cluster (default: one is started here)."
 )
@@ -62,8 +70,7 @@ where = options(
     verb.memory,
     verb.workers,
     task_memory,
-    click.option("--row-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of row blocks."),
-    click.option("--col-blocks", type=verb.POSITIVE, metavar="N", help="Pin the number of column blocks."),
+    pins,
     schedule,
     scheduler,
 )
@@ -76,6 +83,12 @@ where = options(
 @verb.memory
 @verb.workers
 @task_memory
+@pins
+@click.option(
+    "--schedule",
+    type=verb.SCHEDULES,
+    help="serial: plan one process without workers; sync and async have the same plan (default: sync).",
+)
 @settings_option
 def plan(model: str, data: str | None, **options: Any) -> dict[str, Any]:
     """Predict memory, disk and I/O of a training before any work.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from oocml.errors import DoesNotFit
 from oocml.models.protocol import Model, Problem
@@ -98,6 +99,9 @@ def affordable_layout(
     if need <= share:
         return layout, share
     processes = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER))
+    pinned = [f"--{name.replace('_', '-')}" for name, count in asdict(pins).items() if count]
+    if pinned and choose_layout(model, problem, panels, share)[1] >= need:
+        pinned = []  # tasks would be no smaller without
 
     def tried(size: int) -> tuple[bool, int]:
         _, need, share = attempt(*((size,) if task_memory else shares(size)))
@@ -105,15 +109,17 @@ def affordable_layout(
 
     least, need = _least(tried, task_memory or memory, (0 if task_memory else processes) + need)
     if task_memory:
-        raise DoesNotFit(
-            f"--task-memory is {mib(task_memory)} but the smallest task needs {mib(least)}; raise it, or use fewer "
-            "features (min-count, hashing)"
+        what = f"--task-memory is {mib(task_memory)} but the smallest task needs {mib(least)}; raise it"
+    else:
+        what = (
+            f"the smallest task needs {mib(need)}, the process {mib(processes)}, but "
+            f"--memory is {mib(memory)}; set --memory to {mib(least)} or more"
         )
-    raise DoesNotFit(
-        f"the smallest task needs {mib(need)}, the process {mib(processes)}, but "
-        f"--memory is {mib(memory)}; set --memory to {mib(least)} or more"
-        + (", or use fewer features (min-count, hashing)" if need > processes else "")
-    )
+    if pinned:
+        what += f", or leave out {' and '.join(pinned)}"
+    elif need > processes and not model.tiles:  # of tiles, columns are cut as narrow as they need be
+        what += f", or use fewer than {problem.n_features:,} features"
+    raise DoesNotFit(what)
 
 
 def _least(tried: Callable[[int], tuple[bool, int]], too_small: int, guess: int) -> tuple[int, int]:

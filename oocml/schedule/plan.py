@@ -6,8 +6,9 @@ The layout is a function of data, model, settings and task memory. Workers chang
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from oocml.schedule.affordable import (
     task_shares,
 )
 from oocml.schedule.cost import PanelSizes, PassCost, Sizes, merging_bytes, pass_cost, preparing_bytes
-from oocml.schedule.crew import TASKS_AT_ONCE, Crew, computing, crews
+from oocml.schedule.crew import MIB, TASKS_AT_ONCE, Crew, computing, crews
 from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, largest_task
 from oocml.schedule.residency import Residency, choose_residency
@@ -94,7 +95,7 @@ class Plan:
         share = self.disk_free_bytes / self.disk_bytes
         return (
             f"the run needs {format_size(self.disk_bytes)} of disk, {format_size(self.disk_free_bytes)} are free here: "
-            f"use another disk, or keep about {share:.0%} of the features (min-count, hashing)"
+            f"use another disk, or keep about {share:.0%} of the features"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def make_plan(
     task_memory: int | None = None,
     pins: Pins = UNPINNED,
     layout: Layout | None = None,
+    advise: bool = True,
 ) -> Plan:
     """Choose a layout and predict what training takes; `DoesNotFit` if nothing fits.
 
@@ -140,7 +142,41 @@ def make_plan(
         Whether the workers are those of a cluster of the caller's own, in processes of theirs.
     task_memory
         Default: see `task_shares`.
+    advise
+        Whether a refusal says what would help; that is tried, and takes the time of some plans.
     """
+    asked = {
+        "memory": memory,
+        "workers": workers,
+        "at_once": at_once,
+        "elsewhere": elsewhere,
+        "task_memory": task_memory,
+        "pins": pins,
+        "layout": layout,
+    }
+    attempt = partial(_attempt, model, problem, panels)
+    try:
+        return attempt(**asked)
+    except _TooMany as refused:
+        if not advise:
+            raise
+        raise DoesNotFit(f"{refused}; {' or '.join(_ways_out(attempt, asked, refused))}") from None
+
+
+def _attempt(
+    model: Model,
+    problem: Problem,
+    panels: PanelSizes,
+    *,
+    memory: int,
+    workers: int,
+    at_once: int,
+    elsewhere: bool,
+    task_memory: int | None,
+    pins: Pins,
+    layout: Layout | None,
+) -> Plan:
+    """The plan; `_TooMany` if the layout is affordable but the workers are not."""
     if layout is None:
         layout, task_memory = affordable_layout(
             model, problem, panels, memory, task_memory, pins, alone=not workers
@@ -154,7 +190,7 @@ def make_plan(
         if base + n * need <= memory:
             break
     else:
-        raise DoesNotFit(_too_many(n, base, need, memory, task_memory, elsewhere=elsewhere))
+        raise _TooMany(n, base, need, crew.at_once * largest, memory, task_memory)
     fixed = _never_written(model, problem)
     data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
     model_bytes = sum(sizes.stored_bytes(name) for name in sizes.specs if name not in fixed)
@@ -194,14 +230,47 @@ def make_plan(
     )
 
 
-def _too_many(n: int, base: int, need: int, memory: int, task_memory: int, *, elsewhere: bool) -> str:
-    """What is said of workers that don't fit."""
-    who = f"{n} workers need" if n > 1 else "1 worker needs"
-    fewer = "" if elsewhere else " use fewer --workers,"  # those of a cluster are as many as they are
-    return (
-        f"{who} {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for blocks, panels and process) but "
-        f"--memory is {mib(memory)}; raise --memory,{fewer} or lower --task-memory (now {mib(task_memory)})"
-    )
+class _TooMany(DoesNotFit):
+    """Workers that don't fit with the layout there is."""
+
+    def __init__(self, n: int, base: int, need: int, tasks: int, memory: int, task_memory: int) -> None:
+        who = f"{n} workers need" if n > 1 else "1 worker needs"
+        super().__init__(
+            f"{who} {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for blocks, panels and process) but "
+            f"--memory is {mib(memory)}"
+        )
+        self.total, self.task_memory = base + n * need, task_memory
+        self.fewer = min(n - 1, (memory - base) // need)
+        self.left = (memory - base) // n - (need - tasks)
+        """Of each worker, for tasks."""
+
+
+def _ways_out(attempt: Callable[..., Plan], asked: Mapping[str, Any], refused: _TooMany) -> Iterator[str]:
+    """What helps, each way tried."""
+
+    def fits(**changes: int) -> bool:
+        try:
+            attempt(**{**asked, **changes})
+        except DoesNotFit:
+            return False
+        return True
+
+    memory, tasks = math.ceil(refused.total / MIB) * MIB, refused.task_memory // MIB * MIB
+    if fits(memory=memory):
+        yield f"set --memory to {mib(memory)}"
+    elif asked["layout"] is None and fits(memory=memory, task_memory=tasks):
+        yield f"set --memory to {mib(memory)} and --task-memory to {mib(tasks)}"
+    else:
+        yield "raise --memory"
+    if asked["workers"] > 1 and not asked["elsewhere"]:
+        few = next((n for n in (refused.fewer, 1) if n > 0 and fits(workers=n)), None)
+        if few is not None:
+            yield "use --workers 1" if few == 1 else f"use --workers {few} or fewer"
+    elif asked["workers"] == 1 and not asked["elsewhere"] and fits(workers=0):
+        yield "use --schedule serial"
+    smaller = refused.left // (asked["at_once"] * MIB) * MIB
+    if asked["layout"] is None and smaller > 0 and fits(task_memory=smaller):
+        yield f"lower --task-memory to {mib(smaller)}"
 
 
 def _needed(model: Model, sizes: Sizes, panels: PanelSizes, largest: int, crew: Crew) -> tuple[int, int]:

@@ -65,6 +65,10 @@ def test_plan_of_a_dataset_and_of_a_spec(run_cli, api):
     done = run_cli("plan", "mlr", "d.zarr", "--memory", "2GiB", "--json")
     assert done.json == {"fits": True, "bytes_total": 2**20}
     assert run_cli("plan", "mlr", "--spec", "clef", "--memory", "2GiB", "--workers", "40").code == 0
+    pins = ["--schedule", "serial", "--row-blocks", 3, "--col-blocks", 4]
+    assert run_cli("plan", "mlr", "d.zarr", *pins).code == 0
+    (_, _, pinned) = api.calls.pop()
+    assert pinned == {"settings": {}, "schedule": "serial", "row_blocks": 3, "col_blocks": 4}
     assert run_cli("plan", "mlr", "d.zarr").code == 0
     (_, first, one), (_, second, two), (_, _, default) = [call for call in api.calls if call[0] == "plan"]
     assert (first, second) == (("mlr", "<dataset d.zarr>"), ("mlr", None))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oocml.data.specs import load_spec
@@ -171,6 +171,61 @@ def test_too_many_workers_are_refused_with_what_they_would_need(case, memory, wo
     assert named > memory
     more = make_plan(*case, memory=named, workers=workers, task_memory=few.task_memory)
     assert more.layout == few.layout
+
+
+def advised(message):
+    """What each way out that a refusal names would change."""
+    ways = {
+        r"set --memory to ([0-9]+)MiB and --task-memory to ([0-9]+)MiB": ("memory", "task_memory"),
+        r"set --memory to ([0-9]+)MiB(?! and)": ("memory",),
+        r"use --workers ([0-9]+)": ("workers",),
+        r"lower --task-memory to ([0-9]+)MiB": ("task_memory",),
+    }
+    for way, names in ways.items():
+        if found := re.search(way, message):
+            numbers = map(int, found.groups())
+            yield {name: n if name == "workers" else n * MIB for name, n in zip(names, numbers, strict=True)}
+    if "use --schedule serial" in message:
+        yield {"workers": 0}
+
+
+@settings(max_examples=10)
+@given(case=cases(), memory=memories, workers=st.integers(1, 64), again=st.booleans())
+def test_all_that_a_refusal_of_workers_advises_helps(case, memory, workers, again):
+    asked = {"memory": memory, "workers": workers}
+    if again:  # a run that is resumed with less memory has its layout
+        try:
+            plan = make_plan(*case, memory=2 * memory, workers=1)
+        except DoesNotFit:
+            assume(False)
+        asked |= {"layout": plan.layout, "task_memory": plan.task_memory}
+    message = refusal(*case, **asked)
+    assume(f"{workers} worker" in message)
+    ways = list(advised(message))
+    assert ways
+    for changes in ways:
+        make_plan(*case, **{**asked, **changes})
+    if again:
+        assert "task-memory" not in message
+
+
+def test_a_cluster_of_the_callers_own_is_not_told_to_have_fewer_workers():
+    model, spec = load_model("mlr"), load_spec("news20")
+    case = (model, *problem_of_spec(spec, model, {}, 0))
+    asked = {"memory": 400 * MIB, "workers": 4}
+    assert "use --workers 1" in refusal(*case, **asked)
+    message = refusal(*case, **asked, elsewhere=True)
+    assert "set --memory to" in message
+    assert "--workers" not in message
+
+
+def test_pins_that_make_a_task_too_large_are_what_a_refusal_tells_to_leave_out():
+    model = load_model("mlr")
+    odp, panels = problem_of_spec(load_spec("odp"), model, {}, 0)
+    asked = {"memory": 2048 * MIB, "workers": 1}
+    message = refusal(model, odp, panels, pins=Pins(col_blocks=2), **asked)
+    assert message.endswith("or leave out --col-blocks")
+    make_plan(model, odp, panels, **asked)
 
 
 @given(case=cases(), memory=memories, workers=st.integers(0, 5))
