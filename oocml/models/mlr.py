@@ -6,8 +6,9 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     visit    tiles  every (row block, class block): fused score, update, log-sum-exp part per (row block, stripe)
     finish   rows   log a from the parts
 
-The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls). A segment
-ends with Newton passes if ``polish`` asks for them, and the exact objective. Steps: ``mlr_steps``; Newton passes:
+The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls), and its
+visits score all rows once more while they have the block: that gives the exact objective, and exact log a, for nothing
+but the scores. Newton passes end a segment if ``polish`` asks for them. Steps: ``mlr_steps``; Newton passes:
 ``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 
@@ -54,7 +55,7 @@ BLOCK = ("W", "intercept")
 NOTHING = np.zeros(0, np.float32)
 
 
-def empty_lse(problem: Problem, bounds: Any) -> Array:
+def empty_lse(problem: Problem | None = None, bounds: Any = None) -> Array:
     del problem, bounds
     return np.array([EMPTY, 0, 0], np.float32)
 
@@ -83,14 +84,18 @@ def start(v: Visit) -> Mapping[str, Any]:
     return {"histogram": histogram, "n_labelled": labelled}
 
 
-def visit(v: Visit) -> Mapping[str, Any]:
+def visit(v: Visit) -> Mapping[str, Any] | None:
+    exact = v.params["exact"]
+    if exact and v.last:
+        return scores(v)
+    # what the updates found is not kept where scores follow
+    lse = np.tile(empty_lse(), (v.n_rows, 1)) if exact else v.cell["lse"]
     order = np.random.default_rng(v.seed).permutation(v.n_rows)
     eta = np.float32(v.params["eta"])
     step = Step(v.constants["rates"], eta, np.float32(v.params["fit_intercept"]))
     taken = v.shared["w_bar"] if v.params["center"] else NOTHING
-    return {
-        "fit": mlr_visit(v.data, order, v.row["log_a"], taken, class_block(v), v.cell["lse"], step, work())
-    }
+    fit = mlr_visit(v.data, order, v.row["log_a"], taken, class_block(v), lse, step, work())
+    return None if exact else {"fit": fit}
 
 
 def begin_visit(v: Visit) -> None:
@@ -98,7 +103,9 @@ def begin_visit(v: Visit) -> None:
         mlr_center(v.col["W"], v.shared["w_bar"])
 
 
-def end_visit(v: Visit) -> Mapping[str, Any]:
+def end_visit(v: Visit) -> Mapping[str, Any] | None:
+    if not v.last:
+        return None
     return {"squares": mlr_class_sums(v.col["W"], v.col["w_sum"])}
 
 
@@ -199,7 +206,7 @@ class MLR:
         common = (
             self.start_pass(problem),
             self.mean_pass(problem),
-            self.visit_pass(problem, 0.0, center=True),
+            self.visit_pass(problem, 0.0, center=True, exact=not problem.settings["polish"]),
             self.scores_pass(),
         )
         return common + (
@@ -210,17 +217,24 @@ class MLR:
         params = {"fit_intercept": bool(problem.settings["fit_intercept"])}
         return Pass("start", "rows", "start", data=True, params=params)
 
-    def visit_pass(self, problem: Problem, rate: float, scale: float = 1.0, center: bool = False) -> Pass:
-        """The visits of an epoch; with ``center`` each block first loses the class means of the epoch before."""
+    def visit_pass(
+        self, problem: Problem, rate: float, scale: float = 1.0, *, center: bool = False, exact: bool = False
+    ) -> Pass:
+        """The visits of an epoch; with ``center`` each block first loses the class means of the epoch before.
+
+        With ``exact`` each block scores all rows once more at its end, and what is returned and stored is of those.
+        """
         fit_intercept = bool(problem.settings["fit_intercept"])
         params = {
             "learning_rate": rate,
             "eta": rate / scale,
             "center": center,
+            "exact": exact,
             "fit_intercept": fit_intercept,
         }
         reads, writes = (*BLOCK, "log_a", *(("w_bar",) if center else ())), (*BLOCK, "w_sum", "lse")
-        return Pass("visit", "tiles", "visit", reads=reads, writes=writes, data=True, params=params)
+        sweeps = 2 if exact else 1
+        return Pass("visit", "tiles", "visit", reads, writes, data=True, sweeps=sweeps, params=params)
 
     def finish_pass(self, problem: Problem, visited: bool = True) -> Pass:
         """Log a from the log-sum-exps of visits (``visited``) or of a pass over scores."""
@@ -239,7 +253,7 @@ class MLR:
         return Pass("scores", "tiles", "scores", reads=BLOCK, writes=("lse",), data=True)
 
     def program(self, problem: Problem, segments: tuple[int, ...]) -> Program:
-        """Start; then per segment: epochs, class means out of W, Newton passes, exact objective."""
+        """Start; then per segment: epochs, and what makes the objective exact or better."""
         if problem.settings["solver"] in BATCH_SOLVERS:
             yield from BATCH_SOLVERS[problem.settings["solver"]].program(problem, segments)
             return
@@ -253,23 +267,28 @@ class MLR:
             end = number + n_epochs
             for epoch in range(n_epochs):
                 rate = steps.step(number, end, resumed=segment > 0)
-                number += 1
+                number, last = number + 1, epoch == n_epochs - 1
                 # the loss doesn't know the class means, L2 does: take them out before the last, small steps
-                center = 0 < epoch == n_epochs - 1
+                center, exact = epoch > 0 and last, last and not problem.settings["polish"]
                 if center:
                     yield self.mean_pass(problem)
-                visited = yield self.visit_pass(problem, rate, scale, center)
-                finished = yield self.finish_pass(problem)
-                loss = (float(finished["before"]) - float(visited["fit"])) / n_labelled
-                steps.learn(loss)
+                visited = yield self.visit_pass(problem, rate, scale, center=center, exact=exact)
+                finished = yield self.finish_pass(problem, visited=not exact)
+                lse = finished["lse" if exact else "before"]
+                loss = (float(lse) - float(visited["fit"])) / n_labelled
+                if not exact:
+                    steps.learn(loss)
                 objective = loss + problem.settings["l2"] / 2 * float(visited["squares"])
-                verdict = yield Epoch(number, objective, extra={"loss": loss, "learning_rate": rate})
+                verdict = yield Epoch(number, objective, exact, extra={"loss": loss, "learning_rate": rate})
                 if verdict.stop:
                     break
-            yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
+            if exact:
+                yield Final(objective, extra={"loss": loss})
+            else:
+                yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))
 
     def finish_segment(self, problem: Problem, n_labelled: int, squares: float) -> Generator[Any, Any, None]:
-        """End as a whole training does. ``squares`` is the sum of W^2."""
+        """The end of a segment whose last epoch has not made its objective exact. ``squares`` is the sum of W^2."""
         if problem.settings["polish"]:  # Newton steps stall on what the last epoch added to the class means
             yield self.mean_pass(problem)
             squares = float((yield self.center_pass())["squares"])
