@@ -145,7 +145,7 @@ def make_plan(
     advise
         Whether a refusal says what would help; that is tried, and takes the time of some plans.
     """
-    asked = {
+    asked: dict[str, Any] = {
         "memory": memory,
         "workers": workers,
         "at_once": at_once,
