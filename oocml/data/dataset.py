@@ -30,6 +30,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
+from oocml.data.flat_arrays import find_flat
 from oocml.errors import DamagedStore, InputError
 from oocml.types import Csr, Float32Array, Float64Array, Int64Array, LabelSets, Panel
 
@@ -268,6 +269,15 @@ class Dataset:
 
     def _read(self, name: str, rows: slice = slice(None)) -> Any:
         """An array or a range of it, contiguous and writeable; damage is named."""
+        flat = find_flat(os.path.join(self.path, name))
+        if flat is not None:
+            lo, hi, _ = rows.indices(flat.length)
+            values = np.empty(max(0, hi - lo), flat.dtype)
+            try:
+                flat.read_into(lo, values)
+            except DamagedStore as error:
+                raise DamagedStore(f"{error}; ingest the dataset again") from None
+            return values
         try:
             return np.ascontiguousarray(self._child(name)[rows])
         except DamagedStore:
