@@ -31,6 +31,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
 from oocml.data.flat_arrays import find_flat
+from oocml.data.zarr_arrays import crc_of
 from oocml.errors import DamagedStore, InputError
 from oocml.types import Csr, Float32Array, Float64Array, Int64Array, LabelSets, Panel
 
@@ -188,7 +189,9 @@ class Dataset:
     def read_dense_panel(self, p: int) -> Float32Array:
         """Panel ``p`` of dense data, shape (rows, n_cols)."""
         lo, hi = self._rows_of(p)
-        return self._read("X", slice(lo, hi))
+        values: Float32Array = self._read("X", slice(lo, hi))
+        self._compare_checksum(p, values)
+        return values
 
     def read_labels(self, p: int) -> Float64Array | LabelSets | None:
         """Labels of panel ``p`` alone."""
@@ -244,8 +247,8 @@ class Dataset:
     def info(self, *, deep: bool = False) -> dict[str, Any]:
         """What the store is and whether it is whole; the keys of ``oocml info --json``.
 
-        ``whole`` compares shapes and chunk sizes of every panel; with ``deep`` every panel is read and its
-        checksum compared.
+        ``whole`` compares shapes and chunk sizes of every panel; with ``deep`` every panel is read, too, and so
+        its checksum compared.
         """
         from oocml.data.dataset_info import describe
 
@@ -297,7 +300,21 @@ class Dataset:
 
     def _read_csr(self, p: int) -> Csr:
         at = f"panels/{p}/X/"
-        return Csr(self._read(at + "indptr"), self._read(at + "indices"), self._read(at + "data"))
+        X = Csr(self._read(at + "indptr"), self._read(at + "indices"), self._read(at + "data"))
+        self._compare_checksum(p, *X)
+        return X
+
+    @functools.cached_property
+    def _panel_crc(self) -> npt.NDArray[np.uint32]:
+        return self._read("panel_crc")
+
+    def _compare_checksum(self, p: int, *arrays: npt.NDArray[Any]) -> None:
+        """Kernels trust columns and row pointers: altered ones would be read and written out of bounds."""
+        found, wanted = crc_of(*arrays), int(self._panel_crc[p])
+        if found != wanted:
+            raise DamagedStore(
+                f"{self.path}: panel {p} was altered (checksum {found:#x}, not {wanted:#x}); ingest the dataset again"
+            )
 
 
 @functools.lru_cache(maxsize=32)

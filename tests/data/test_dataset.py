@@ -135,13 +135,32 @@ def test_missing_or_cut_chunk_is_named_and_never_read_as_zeros(path, tmp_path, n
         list(map(dataset.read_panel, range(3)))
 
 
-def test_altered_byte_is_found_by_reading_everything(path, tmp_path):
-    chunk = tmp_path / "d.zarr" / "panels/1/X/data/c/0"
+@pytest.mark.parametrize("name", ["indptr", "indices", "data"])
+def test_altered_panel_is_refused_by_whoever_reads_it(path, tmp_path, name):
+    flip_a_bit(tmp_path / "d.zarr/panels/1/X" / name / "c/0")
+    dataset = Dataset.open(path)
+    assert dataset.info()["whole"]
+    assert "panel 1 was altered" in dataset.info(deep=True)["problem"]
+    dataset.read_panel(0)
+    with pytest.raises(DamagedStore, match="panel 1 was altered .*ingest the dataset again"):
+        dataset.read_panel(1)
+    with pytest.raises(DamagedStore, match="panel 1 was altered"):
+        dataset.X.compute(scheduler="synchronous")
+
+
+def test_altered_dense_panel_is_refused(tmp_path):
+    writer = DatasetWriter(tmp_path / "d.zarr", n_cols=9, label_kind="none", sparse=False)
+    writer.write_dense_panel(0, X.toarray(), panel_of(range(60)), 0)
+    dataset = Dataset.open(writer.finish(n_panels=1))
+    flip_a_bit(tmp_path / "d.zarr/X/c/0/0")
+    with pytest.raises(DamagedStore, match="panel 0 was altered"):
+        dataset.read_panel(0)
+
+
+def flip_a_bit(chunk):
     content = bytearray(chunk.read_bytes())
     content[5] ^= 1
     chunk.write_bytes(content)
-    assert Dataset.open(path).info()["whole"]
-    assert "panel 1 was altered" in Dataset.open(path).info(deep=True)["problem"]
 
 
 def test_missing_panel_is_found(path, tmp_path):
