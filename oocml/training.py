@@ -22,7 +22,7 @@ from oocml.engine.executors import Executor, OnDask
 from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
 from oocml.engine.rehearsal import rehearse
-from oocml.engine.score import ScoreMessage, score_batch
+from oocml.engine.score import ScoreMessage, few_rows, score_batch
 from oocml.engine.score import evaluate as score_run
 from oocml.engine.tile_start import make_tiles
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -246,13 +246,15 @@ def check_metric(run: RunStore, executor: Executor) -> None:
     config = run.config.get("validation")
     if config is None:
         return
+    batch = few_rows(run, Dataset.open(config["dataset"]))
     message = ScoreMessage(
         run_path=str(run.path),
         checkpoint=None,
         dataset=config["dataset"],
-        panels=range(1),
+        panels=batch.panels,
         top=0,
         predict=False,
+        piece=batch.piece,
     )
     model = load_model(run.model_reference)
     [total] = executor.map(score_batch, [message])

@@ -6,6 +6,7 @@ accumulates per row; neither the data nor the model is ever held whole.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, group_bounds, stored_array
 from oocml.store.run import RunStore
 from oocml.types import Csr, LabelSets, Panel
+
+FEW_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,22 @@ def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int,
     return found
 
 
+def batches_between_epochs(run: RunStore, dataset: Dataset, room: int, n_workers: int) -> list[Batch]:
+    """Panels one by one, cut where one takes more than ``room``; whole where cutting does not help."""
+    if batch_bytes(run, dataset) > room:
+        with contextlib.suppress(DoesNotFit):
+            return batches(run, dataset, room, n_workers)
+    return batches(run, dataset, None, n_workers)
+
+
+def few_rows(run: RunStore, dataset: Dataset) -> Batch:
+    """What is scored to see whether scoring works: the first panel, or a little of it where it may be cut."""
+    scoring = load_model(run.model_reference).scoring(problem_of(run), 0)
+    n_rows, nnz = int(dataset.panel_bounds[1]), int(dataset.panel_nnz[0])
+    n = 1 if not kept_bytes(scoring, nnz, dataset.n_cols) else max(1, n_rows // FEW_ROWS)
+    return Batch(range(1), (0, n))
+
+
 def check_columns(run: RunStore, dataset: Dataset) -> None:
     """Raise `InputError` unless the dataset has the columns the run was trained on, by the names that it keeps."""
     expected = run.config["problem"]["n_features"]
@@ -181,7 +200,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of a run on a dataset, by name.
 
-    ``room``: what the batches that a worker scores at a time may take together, in bytes; it scores one at least.
+    ``room``, in place of ``memory``: what the batches that a worker scores at a time may take together, in bytes.
     ``intervals`` adds those that the model's scoring has, ``per_query`` a list of records of what each query scores,
     or each of a random sample where ``per_query_sampled`` says so.
     """
@@ -192,7 +211,11 @@ def evaluate(
         raise UsageError(f"{model.name} does not score queries; leave out per_query (--per-query)")
     messages = [
         ScoreMessage(str(run.path), checkpoint, dataset.path, batch.panels, 0, False, prune, batch.piece)
-        for batch in batches(run, dataset, memory, n_workers)
+        for batch in (
+            batches(run, dataset, memory, n_workers)
+            if room is None
+            else batches_between_epochs(run, dataset, room, n_workers)
+        )
     ]
     at_once = None if room is None else max(1, room // batch_bytes(run, dataset))
     total = None

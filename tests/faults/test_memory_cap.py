@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+import oocml
+from oocml.data.dataset import Dataset
 from oocml.data.synth import synth
 from tests.cgroup import MemoryCgroup, NoCgroup, memory_cgroup
 
@@ -74,6 +76,23 @@ def test_a_model_of_2_gb_trains_in_a_third_of_that(group: MemoryCgroup, disk: Pa
     synth("lshtc1_large", data, rows=2000, cols=FEATURES, classes=CLASSES, nnz_per_row=20, workers=1)
     summary = train(group, "mlr", data)
     assert summary["planned_write_bytes"] >= MODEL_BYTES  # or nothing of this would be about the model
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_validation_takes_no_more_than_training_was_planned_to(group: MemoryCgroup, disk: Path):
+    """A whole panel with the topics of all its words would be over the plan."""
+    topics, shape = 800, {"rows": 1000, "cols": 60_000, "nnz_per_row": 200}
+    assert 8 * topics * shape["cols"] > 0.6 * MEMORY_MIB * MIB
+    for split in ("train", "test"):
+        synth("enron", disk / f"{split}.zarr", **shape, split=split, workers=1, panel_bytes=2**20)
+    assert Dataset.open(disk / "test.zarr").n_panels == 2
+    options = ("--memory", f"{MEMORY_MIB}MiB", "--set", f"n_topics={topics}", "--valid", disk / "test.zarr")
+    summary = run_cli(group, "train", "lda", disk / "train.zarr", disk / "run.zarr", "--epochs", 1, *options)
+    assert group.oom_kills == 0
+    assert summary["peak_memory_bytes"] <= summary["planned_memory_bytes"] <= MEMORY_MIB * MIB
+    [record] = oocml.open_run(disk / "run.zarr").store.read_ledger().history
+    assert record["valid"]
 
 
 @pytest.mark.long
