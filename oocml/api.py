@@ -18,7 +18,7 @@ from oocml.engine.events import EpochDone, Event, Monitor, Notice, RunDone, emit
 from oocml.engine.judging import check_metric_name
 from oocml.engine.start import begin_run, make_problem, problem_of_spec
 from oocml.errors import InputError, NonFinite, OocmlError, UsageError
-from oocml.models.protocol import Problem
+from oocml.models.protocol import Model, Problem
 from oocml.models.registry import BY_DATA, load_model, of_data
 from oocml.run import Run
 from oocml.schedule.cost import PanelSizes
@@ -199,6 +199,7 @@ def train(
     kept["given"] = sorted(settings or {})
     bring_back(Path(os.path.abspath(out)))
     check_place(out, overwrite)
+    _tell(monitors, load_model(model), problem)
     with open_workplace(session, model, problem, dataset, **asked) as place:
         for line in unmet_pins(pins, place.plan.layout):
             emit(monitors, Notice(line))
@@ -289,6 +290,13 @@ def resume(
         remove_leftovers(run.path)
         with _replacing(run, session, new=False) as watched:
             return drive(run, place, watched, more_epochs=epochs)
+
+
+def _tell(monitors: Sequence[Monitor], model: Model, problem: Problem) -> None:
+    """What a model says of data that it was probably not meant for."""
+    notice = getattr(model, "notice", None)
+    if notice is not None and (line := notice(problem)) is not None:
+        emit(monitors, Notice(line))
 
 
 def _check_epochs(epochs: int | None) -> None:

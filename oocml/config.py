@@ -20,6 +20,8 @@ UNITS = {
 
 _UNITS_BY_LOWER_CASE = {name.lower(): factor for name, factor in UNITS.items()}
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z]*)\s*")
+UNSET = "auto"
+"""How None is shown, and may be written: the model decides as it goes, or has no use for the setting."""
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -122,6 +124,7 @@ class UsedSetting(NamedTuple):
 
     def __str__(self) -> str:
         value = f"{self.value:.6g}" if isinstance(self.value, float) else str(self.value)
+        value = UNSET if self.value is None else value
         return value if self.by == "default" else f"{value} ({self.by})"
 
 
@@ -162,7 +165,7 @@ def _free(value: Any, where: str) -> Any:
     if not isinstance(value, str):
         return value
     lowered = value.lower()
-    if lowered in {"none", "auto", ""}:
+    if lowered in {"none", UNSET, ""}:
         return None
     if lowered in {"true", "false"}:
         return lowered == "true"

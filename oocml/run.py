@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,22 @@ from oocml.data.dataset import Dataset
 from oocml.engine.executors import OnDask
 from oocml.engine.in_process import InProcess
 from oocml.engine.outputs import RunArrays, export_run
-from oocml.engine.predictions import write_predictions
-from oocml.engine.score import evaluate, predict
+from oocml.engine.predictions import Batch, write_predictions
+from oocml.engine.score import check_columns, evaluate, predict
 from oocml.engine.state_reader import StateReader
 from oocml.engine.summary import summarize
 from oocml.errors import DamagedStore, UsageError
+from oocml.models.registry import load_model
 from oocml.schedule.crew import TASKS_AT_ONCE
 from oocml.schedule.layout import n_blocks
 from oocml.store.run import RunStore
 
 if TYPE_CHECKING:
     import dask.array
+
+
+TEXT_ENDINGS = (".txt", ".tsv")
+"""Of predictions; other formats are not written, and should not seem to be."""
 
 
 class Run:
@@ -143,7 +149,14 @@ class Run:
         top
             Classes, or items that the row did not have in training, best first. Default: the model's own; for models
             of given entries (`mf`) these are predicted, by row and column.
+
+        Raises
+        ------
+        UsageError
+            For an ending of ``out`` that is neither .zarr nor one of text, or ``top`` of a model that predicts one
+            number a row.
         """
+        check_ending(out)
         data = _dataset(data)
         batches = predict(
             self.store,
@@ -152,8 +165,10 @@ class Run:
             top=top or 0,
             **self._workers(memory, workers),
         )
+        if top:
+            batches = ranked(batches, self.config["model"])
         counts = write_predictions(batches, out, self.store, data, overwrite=overwrite)
-        return {"out": str(out), **counts, "top": top}
+        return {"out": str(out), **counts, **({"top": top} if top else {})}
 
     def export(
         self,
@@ -168,6 +183,13 @@ class Run:
 
         With ``data``, metrics before and after pruning come along.
         """
+        if data is not None and not prune:
+            raise UsageError(
+                "data is what pruned weights are scored on; add prune (--prune), or leave data out"
+            )
+        if data is not None:
+            data = _dataset(data)
+            check_columns(self.store, data)
         result: dict[str, Any] = {"out": str(out)}
         result |= export_run(
             self.store, out, checkpoint=self._checkpoint(at), prune=prune or 0.0, overwrite=overwrite
@@ -188,7 +210,7 @@ class Run:
 
     def info(self, deep: bool = False) -> dict[str, Any]:
         """What the run is and whether it is whole: all chunks there in their size; ``deep`` compares every checksum."""
-        ledger = self.store.read_ledger()
+        ledger, model = self.store.read_ledger(), load_model(self.store.model_reference)
         problem = None
         try:
             _verify(StateReader(self.store), deep)
@@ -203,7 +225,7 @@ class Run:
             "n_rows": self.config["problem"]["n_rows"],
             "n_cols": self.config["problem"]["n_features"],
             "nnz": self.config["problem"]["nnz"],
-            "n_classes": self.config["layout"]["col_bounds"][-1],
+            **({} if model.tiles else {f"n_{model.col_axis}": self.config["layout"]["col_bounds"][-1]}),
             "n_row_blocks": len(self.config["layout"]["row_bounds"]) - 1,
             "n_col_blocks": len(self.config["layout"]["col_bounds"]) - 1,
             "epochs": len(ledger.history),
@@ -253,6 +275,27 @@ class Run:
             memory //= TASKS_AT_ONCE * workers_per_host(client)
         executor = OnDask(client, self.config["model"])
         return {"executor": executor, "memory": memory, "n_workers": workers or executor.n_slots}
+
+
+def check_ending(out: str | os.PathLike[str]) -> None:
+    """Raise `UsageError` for predictions whose file seems to be wanted in a format that isn't written."""
+    ending = os.path.splitext(out)[1]
+    if ending != ".zarr" and ending not in TEXT_ENDINGS:
+        known = ", ".join(TEXT_ENDINGS)
+        raise UsageError(
+            f"predictions go to .zarr (arrays) or to text ({known}), not to {os.fspath(out)!r}; give such an ending"
+        )
+
+
+def ranked(batches: Iterator[Batch], model: str) -> Iterator[Batch]:
+    """Batches of predictions, if they are a ranking; `UsageError` if there is one number a row."""
+    for row_ids, outputs in batches:
+        if outputs.keys() == {"values"}:
+            raise UsageError(
+                f"{model} predicts one number for a row here, so there is no --top of anything; leave it out"
+            )
+        yield row_ids, outputs
+        del row_ids, outputs  # before the next ones are made
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_settings_are_told_as_they_are_used_with_who_decided():
         "l2": "0.1 (given)",
         "solver": "ds",
         "learning_rate": "4 (chosen)",
-        "task": "None",
+        "task": "auto",
         "step": "3 (chosen)",
     }
 

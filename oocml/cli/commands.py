@@ -103,7 +103,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted", OocmlError.exit_code
     if isinstance(error, MemoryError):
-        return f"out of memory ({_one_line(error)}); lower --task-memory or --workers", DoesNotFit.exit_code
+        return f"out of memory ({_one_line(error)}); lower --memory or --workers", DoesNotFit.exit_code
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return f"no space left on disk: {_place(error)}; free some and resume", DoesNotFit.exit_code
     if isinstance(error, BAD_PATH):

@@ -72,7 +72,7 @@ def fetch(name: str, to: str | None) -> dict[str, Any]:
 )
 @click.option(
     "--nnz-per-row",
-    type=click.FloatRange(min=0, min_open=True),
+    type=verb.Number(min=0, min_open=True),
     help="Mean entries a row (default: the spec's).",
 )
 @click.option(
@@ -86,6 +86,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 
     It has the shape and the statistics of the spec, with something planted that its task can find.
     """
+    check_out(out)
     from oocml.data.synth import synth as make
 
     with stages() as progress, compiling(["synth", options["task"] or name]):
@@ -93,7 +94,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 
 
 @click.command(cls=Verb)
-@click.argument("format", type=click.Choice(FORMATS))
+@click.argument("format", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("paths", nargs=-1, metavar="SRC... OUT.zarr")
 @click.option(
     "--like",
@@ -145,17 +146,19 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 )
 @click.option(
     "--threshold",
-    type=float,
+    type=verb.Number(),
     metavar="X",
     help="ratings: keep those of at least X, as interactions of value 1.",
 )
 @click.option(
     "--skip", type=verb.NATURAL, metavar="N", help="ratings-matrix: columns to pass over at the beginning."
 )
-@click.option("--missing", type=float, metavar="X", help="ratings-matrix: the number that means no rating.")
+@click.option(
+    "--missing", type=verb.Number(), metavar="X", help="ratings-matrix: the number that means no rating."
+)
 @click.option(
     "--split",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=verb.Number(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="csv, docword, ldac, letor, libsvm, npy: draw this share of the rows for OUT.zarr, ratings*, "
     "interactions: of the entries; the others go to OUT-test.zarr.",
@@ -169,19 +172,25 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 def ingest(format: str, paths: tuple[str, ...], **options: Any) -> dict[str, Any]:
     """Read text or array files into a dataset.
 
-    SRC may be several files; OUT.zarr is the last argument.
+    SRC may be several files; OUT.zarr is the last argument. FORMAT is libsvm, xmc (of the Extreme Classification
+    repository), letor, text, docword, ldac, csv, npy, npz, mtx, anndata, ratings, ratings-matrix or interactions.
     """
     if len(paths) < 2:
         raise UsageError("ingest needs at least one source and OUT.zarr; see oocml ingest --help")
     *sources, out = paths
-    if not out.endswith(".zarr"):
-        raise UsageError(f"the last argument is the dataset to write and ends in .zarr, not {out!r}")
+    check_out(out)
     from oocml import api
 
     if format == "interactions":
         note_ratings(sources, options["sep"])
     with stages() as progress, compiling(["ingest", format]):
         return api.ingest(format, sources, out, progress=progress, **given(**options))
+
+
+def check_out(out: str) -> None:
+    """Raise `UsageError` for a dataset that would not be seen as one by its name."""
+    if not out.rstrip("/").endswith(".zarr"):
+        raise UsageError(f"the last argument is the dataset to write and ends in .zarr, not {out!r}")
 
 
 def note_ratings(sources: Sequence[str], sep: str | None) -> None:

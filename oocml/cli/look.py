@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from oocml.cli import verb
 from oocml.cli.output import show_run, show_training
 from oocml.cli.verb import Verb
-from oocml.errors import InputError
+from oocml.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from oocml.run import Run
@@ -34,12 +35,25 @@ def show_with_parts(summary: Mapping[str, Any], show: Callable[[Mapping[str, Any
 @click.option("--out", metavar="FILE.html", help="Write the report with its plots there, too.")
 def report(run: str, out: str | None) -> dict[str, Any]:
     """What a run did, with predicted beside measured."""
+    if out is not None:
+        check_report(out)
     opened = verb.open_run(run)
     summary = opened.summary() | parts_of(opened)
     if out is not None:
         write_html(opened, out)
         summary = {**summary, "report": out}
     return summary
+
+
+def check_report(out: str) -> None:
+    """Raise before any work if a report can't be written there, or would replace something else."""
+    path = Path(os.path.abspath(out))
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"a report is a page of HTML: --out ends in .html, not {out!r}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give another name")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; make it first")
 
 
 def parts_of(run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from oocml.config import format_size
+from oocml.config import UNSET, format_size
 
 INLINE_ITEMS = 12
 """A list or mapping of more items is summed up by its length when printed for people."""
@@ -94,6 +94,7 @@ def show_run(values: Mapping[str, Any]) -> None:
     shown = {name: value for name, value in values.items() if name not in OF_SETTINGS}
     for name, value in values.get("settings", {}).items():
         by = [who for who in ("given", "chosen") if name in values.get(f"{who}_settings", ())]
+        value = UNSET if value is None else value
         shown[f"set {name}"] = f"{_text(name, value)} ({by[0]})" if by else value
     show_values(shown)
 

@@ -51,7 +51,7 @@ def evaluate(run: str, data: str, **options: Any) -> dict[str, Any]:
 def predict(run: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     """Write predictions: of each row, or with mf of each pair.
 
-    They come in the order of the dataset's source. OUT ends in .zarr, or is a text file:
+    They come in the order of the dataset's source. OUT ends in .zarr, or is text and ends in .txt or .tsv:
 
     \b
     model                  arrays in .zarr              a line of text
@@ -87,7 +87,7 @@ def show_export(result: Mapping[str, Any]) -> None:
 @click.command(cls=Verb, show=show_export)
 @verb.run_argument
 @click.argument("out")
-@click.option("--prune", type=click.FloatRange(min=0), help="Drop weights smaller than this.")
+@click.option("--prune", type=verb.Number(min=0), help="Drop weights smaller than this.")
 @click.option("--data", metavar="TEST.zarr", help="With --prune: print the scores on it before and after.")
 @verb.at
 @verb.overwrite

@@ -118,9 +118,21 @@ class MoreEpochs(click.ParamType):
         )
 
 
+class Whole(click.IntRange):
+    """A whole number."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number."""
+
+    name = "number"
+
+
 SIZE = Size()
-POSITIVE = click.IntRange(min=1)
-NATURAL = click.IntRange(min=0)
+POSITIVE = Whole(min=1)
+NATURAL = Whole(min=0)
 SCHEDULES = click.Choice(["sync", "async", "serial"])
 
 memory = click.option(

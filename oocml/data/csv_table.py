@@ -119,6 +119,8 @@ class CsvReader(ArrayReader):
                 before.append(first)
                 names, fields = first, _fields(_next_line(file, []), sep)
         if not any(fields):
+            if not any(line.strip() for line in before):
+                raise InputError(f"{path} is empty")
             raise InputError(f"{path} has no rows, only {len(before)} lines before them")
         texts = tuple(name.decode("utf-8", "replace") for name in _fields(names, sep)) if names else ()
         if texts and len(texts) != len(fields):

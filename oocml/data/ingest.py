@@ -170,7 +170,7 @@ def _open_like(
             f"--transform {transform} contradicts --like {like}, whose transform is {kind}; leave it out"
         )
     if n_cols is not None:
-        raise UsageError("the number of columns is the training set's; leave out n_cols")
+        raise UsageError("the number of columns is the training set's; leave out --n-cols")
     return train
 
 
@@ -183,7 +183,7 @@ def _check_gathering(
             f"rows of {format} are gathered from all of the sources, which have no order to keep"
         )
     if n_cols is not None:
-        raise UsageError(f"the columns of {format} are the items that occur; leave out n_cols")
+        raise UsageError(f"the columns of {format} are the items that occur; leave out --n-cols")
     if kind == "tfidf":
         raise UsageError(f"tfidf counts rows, which {format} are not; use --transform none, binary or log1p")
     if train is None:

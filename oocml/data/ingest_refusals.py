@@ -60,8 +60,11 @@ def check_unchanged(job: Job, paths: Sequence[str]) -> None:
             raise InputError(f"{path} changed while it was read; ingest it again")
 
 
-def check_memory(schema: Schema, path: str, memory: int) -> None:
-    """Counts and sums of squares per column are held in memory, and the transform's values; names of ratings."""
+def check_memory(schema: Schema, path: str, memory: int, fewer: str | None) -> None:
+    """Counts and sums of squares per column are held in memory, and the transform's values; names of ratings.
+
+    ``fewer`` is what makes fewer columns, if anything does: see `fewer_columns`.
+    """
     n_cols = schema.n_cols
     need = COLUMN_BYTES * n_cols
     if schema.rows is not None:
@@ -74,8 +77,18 @@ def check_memory(schema: Schema, path: str, memory: int) -> None:
     if need > memory:
         raise DoesNotFit(
             f"{path} has {n_cols} columns, whose counts need {need >> 20} MiB of memory, "
-            f"{memory >> 20} MiB given; raise --memory, or renumber or hash the features"
+            f"{memory >> 20} MiB given; raise --memory{f', or {fewer}' if fewer else ''}"
         )
+
+
+def fewer_columns(job: Job) -> str | None:
+    """What would make fewer columns, of what the format has."""
+    if job.format == "libsvm":
+        return "number the features without gaps"
+    if job.format != "text":
+        return None
+    hashed = job.options.get("hashing")
+    return "lower --hashing" if hashed else "have fewer words by --max-features, --min-count or --hashing"
 
 
 def check_disk(work: Path, n_bytes: int) -> None:

@@ -23,7 +23,14 @@ from oocml.data.gather import gather_panels, gathered_attrs, plan_gathering
 from oocml.data.ingest_job import BucketRecord, Job, PartFacts, PartRecord, Plan, load, map_path, save
 from oocml.data.ingest_panels import fit_spill, form_panels
 from oocml.data.ingest_parts import hash_source, read_part
-from oocml.data.ingest_refusals import bad_line, check_disk, check_memory, check_unchanged, nothing_left
+from oocml.data.ingest_refusals import (
+    bad_line,
+    check_disk,
+    check_memory,
+    check_unchanged,
+    fewer_columns,
+    nothing_left,
+)
 from oocml.data.ingest_schema import checked, label_kind_of, totals_of
 from oocml.data.partial import empty
 from oocml.data.readers import Part, Schema, Totals, make_reader
@@ -162,7 +169,8 @@ class IngestRun:
         reader = make_reader(self.job.format, self.job.options)
         facts = PartFacts(self.job, len(records))
         schema = checked(reader.merge(self.parts, facts, totals, self.like), totals, self.n_cols, self.paths)
-        check_memory(schema, self.paths[0], self.limits.memory)
+        fewer = fewer_columns(self.job) if self.like is None else None
+        check_memory(schema, self.paths[0], self.limits.memory, fewer)
         for part in self.parts:
             for what, mapping in (("cols", schema.column_map), ("labels", schema.label_map)):
                 values = mapping(part.index)

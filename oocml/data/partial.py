@@ -25,7 +25,11 @@ def check_target(path: str, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{path} exists; give another name or --overwrite")
-    if read_kind(path)[0] != "dataset":
+    try:
+        kind = read_kind(path)[0]
+    except InputError:  # something else
+        kind = None
+    if kind != "dataset":
         raise UsageError(f"{path} is not a dataset; remove it yourself or give another name")
 
 

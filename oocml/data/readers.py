@@ -229,6 +229,10 @@ class Reader(Protocol):
         """The schema of everything. ``facts`` reads each part's facts from disk when asked for them."""
 
 
+NOT_ASKED_FOR = {"temp", "share", "fraction", "split_seed"}
+"""Options of readers that are not the user's to give."""
+
+
 def make_reader(format: str, options: Mapping[str, Any]) -> Reader:
     """The reader of a format.
 
@@ -241,9 +245,9 @@ def make_reader(format: str, options: Mapping[str, Any]) -> Reader:
     known = inspect.signature(reader).parameters
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise UsageError(
-            f"format {format} has no option {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}"
-        )
+        name, *others = (name.replace("_", "-") for name in (unknown[0], *sorted(set(known) - NOT_ASKED_FOR)))
+        own = f"its own are {', '.join(others)}" if others else "it has none of its own"
+        raise UsageError(f"format {format} has no option {name!r}; {own}")
     made: Reader = reader(**options)
     return made
 

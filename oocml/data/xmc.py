@@ -82,8 +82,9 @@ def read_header(path: str) -> Header:
         first = file.readline(200)
     fields = first.split()
     if len(fields) != 3 or not all(field.isdigit() for field in fields):
+        text = first.decode("utf-8", "replace").strip()[:40]
         raise InputError(
-            f"{path} line 1: {first[:40]!r} is not a header 'rows features labels'; is it format libsvm?"
+            f"{path} line 1: {text!r} is not a header 'rows features labels'; is it format libsvm?"
         )
     return Header(*map(int, fields))
 

@@ -42,10 +42,13 @@ class LDA:
         return lda_settings.defaults()
 
     def chosen_settings(self, problem: Problem) -> Settings:
-        """How training starts, the size of supports, and the most iterations of a document."""
+        """How training starts, the size of supports, and the most iterations of a document.
+
+        The other epochs' numbers depend on how many there are; a training that starts cold has none of the first.
+        """
         settings = problem.settings
-        start = "cold" if starts_cold(settings) else "cvb0"
-        return {"start": start, "top_k": support_size(settings), "inner": inner_iterations(settings)}
+        first: Settings = {"start": "cold", "cvb0_epochs": 0} if starts_cold(settings) else {"start": "cvb0"}
+        return {**first, "top_k": support_size(settings), "inner": inner_iterations(settings)}
 
     def check(self, problem: Problem) -> None:
         """Raise `InputError` for data without entries, `UsageError` for settings without a meaning."""

@@ -194,6 +194,15 @@ class MF:
         if settings["step"] not in RATES:
             raise UsageError(f"step is {settings['step']!r}; mf has {', '.join(RATES)}")
 
+    def notice(self, problem: Problem) -> str | None:
+        """What to say of data that are probably not ratings."""
+        if problem.label_kind == "none":
+            return None
+        return (
+            "mf takes the values of the features for ratings of columns by rows, and has no use for the rows' labels; "
+            "mlr and fm predict these"
+        )
+
     def n_cols(self, problem: Problem) -> int:
         return problem.n_features
 

@@ -293,7 +293,10 @@ class Model(Protocol):
         """
 
     def check(self, problem: Problem) -> None:
-        """Raise `InputError` or `UsageError` if the model cannot train on this."""
+        """Raise `InputError` or `UsageError` if the model cannot train on this.
+
+        A model that can, but probably was not meant to, may say so: ``notice(problem)``, a line or None.
+        """
 
     def n_cols(self, problem: Problem) -> int: ...
 

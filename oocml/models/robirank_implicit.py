@@ -125,6 +125,15 @@ class RobirankImplicit:
         """Raise `InputError` for data without interactions, `UsageError` for settings without a meaning."""
         check_settings(problem)
 
+    def notice(self, problem: Problem) -> str | None:
+        """What to say of data that are probably not interactions."""
+        if problem.label_kind == "none":
+            return None
+        return (
+            "robirank of items takes every feature of a row for an item that a user had, and has no use for the rows' "
+            "labels; to rank rows by them, ingest the data as letor"
+        )
+
     def n_cols(self, problem: Problem) -> int:
         return problem.n_features
 

@@ -99,9 +99,7 @@ def affordable_layout(
     if need <= share:
         return layout, share
     processes = sum(process_bytes(model, problem, panels, ALONE if alone else TOGETHER))
-    pinned = [f"--{name.replace('_', '-')}" for name, count in asdict(pins).items() if count]
-    if pinned and choose_layout(model, problem, panels, share)[1] >= need:
-        pinned = []  # tasks would be no smaller without
+    unpinned = pins != UNPINNED and choose_layout(model, problem, panels, share)[1] <= share
 
     def tried(size: int) -> tuple[bool, int]:
         _, need, share = attempt(*((size,) if task_memory else shares(size)))
@@ -115,8 +113,13 @@ def affordable_layout(
             f"the smallest task needs {mib(need)}, the process {mib(processes)}, but "
             f"--memory is {mib(memory)}; set --memory to {mib(least)} or more"
         )
-    if pinned:
-        what += f", or leave out {' and '.join(pinned)}"
+    if not (alone or task_memory):
+        serial = task_shares(memory, model, problem, panels, alone=True)[-1]
+        if choose_layout(model, problem, panels, serial, pins)[1] <= serial:
+            what += ", or use --schedule serial"
+    if unpinned:
+        given = (f"--{name.replace('_', '-')}" for name, count in asdict(pins).items() if count)
+        what += f", or leave out {' and '.join(given)}"
     elif need > processes and not model.tiles:  # of tiles, columns are cut as narrow as they need be
         what += f", or use fewer than {problem.n_features:,} features"
     raise DoesNotFit(what)

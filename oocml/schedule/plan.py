@@ -190,7 +190,7 @@ def _attempt(
         if base + n * need <= memory:
             break
     else:
-        raise _TooMany(n, base, need, crew.at_once * largest, memory, task_memory)
+        raise _TooMany(workers, base, need, crew.at_once * largest, memory, task_memory)
     fixed = _never_written(model, problem)
     data_bytes = sizes.data_bytes() if model.tiles else int(panels.bytes.sum())
     model_bytes = sum(sizes.stored_bytes(name) for name in sizes.specs if name not in fixed)
@@ -233,12 +233,11 @@ def _attempt(
 class _TooMany(DoesNotFit):
     """Workers that don't fit with the layout there is."""
 
-    def __init__(self, n: int, base: int, need: int, tasks: int, memory: int, task_memory: int) -> None:
-        who = f"{n} workers need" if n > 1 else "1 worker needs"
-        super().__init__(
-            f"{who} {mib(base + n * need)} ({mib(base)} driver, {n} x {mib(need)} for blocks, panels and process) but "
-            f"--memory is {mib(memory)}"
-        )
+    def __init__(self, workers: int, base: int, need: int, tasks: int, memory: int, task_memory: int) -> None:
+        n = max(1, workers)
+        who = f"{n} workers need" if n > 1 else "1 worker needs" if workers else "one process needs"
+        parts = f" ({mib(base)} driver, {n} x {mib(need)} for blocks, panels and process)" if workers else ""
+        super().__init__(f"{who} {mib(base + n * need)}{parts} but --memory is {mib(memory)}")
         self.total, self.task_memory = base + n * need, task_memory
         self.fewer = min(n - 1, (memory - base) // need)
         self.left = (memory - base) // n - (need - tasks)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from oocml.config import format_size
+from oocml.config import UNSET, format_size
 from oocml.engine.events import (
     EpochDone,
     Event,
@@ -147,7 +147,7 @@ def setting_fields(run: RunStarted) -> dict[str, str]:
     texts: dict[str, list[str]] = {"given": [], "chosen": [], "defaults": []}
     for name, value in run.config.items():
         by = "given" if name in run.given else "chosen" if name in run.chosen else "defaults"
-        texts[by].append(format_fields({name: value}))
+        texts[by].append(format_fields({name: UNSET if value is None else value}))
     return {by: " ".join(found) for by, found in texts.items() if found}
 
 

@@ -65,6 +65,8 @@ def test_no_arguments_show_help_and_fail(run_cli):
         ["ingest", "nosuchformat", "a", "b.zarr"],
         ["ingest", "libsvm", "b.zarr"],
         ["ingest", "libsvm", "a", "b"],
+        ["synth", "toy", "b"],
+        ["report", "r.zarr", "--out", "data.svm"],
         ["fetch", "nosuchdata"],
     ],
     ids=" ".join,
@@ -75,6 +77,21 @@ def test_usage_errors_are_one_line_and_code_2(run_cli, api, args):
     assert done.out == ""
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
+
+
+def test_a_fraction_is_not_called_an_integer_range(run_cli, api):
+    for option, kind in (("--epochs", "whole number"), ("--row-blocks", "whole number")):
+        err = run_cli("train", "mlr", "d.zarr", "r.zarr", option, "1.5").err
+        assert f"Invalid value for '{option}': '1.5' is not a valid {kind};" in err
+    err = run_cli("export", "r.zarr", "w.npz", "--prune", "much").err
+    assert "'much' is not a valid number;" in err
+
+
+@pytest.mark.parametrize(("out", "code"), [("missing/r.html", 4), (".", 2), ("r.pdf", 2)])
+def test_a_report_replaces_nothing_but_a_report(run_cli, api, tmp_path, monkeypatch, out, code):
+    monkeypatch.chdir(tmp_path)
+    done = run_cli("report", "r.zarr", "--out", out)
+    assert (done.code, done.err.count("\n"), list(tmp_path.iterdir())) == (code, 1, [])
 
 
 def test_size_without_a_unit_names_the_units(run_cli):

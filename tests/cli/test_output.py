@@ -81,7 +81,7 @@ def test_training_is_shown_with_its_settings_and_the_score_it_compared(capsys):
             "objective": 0.5,
             "history": [{"epoch": 1, "valid": {"accuracy": 0.75, "log_loss": 1.0}}],
             "config": {"model": "mlr", "validation": {"metric": "accuracy"}},
-            "settings": {"l2": 0.1, "polish": 0, "learning_rate": 4.0},
+            "settings": {"l2": 0.1, "polish": 0, "task": None, "learning_rate": 4.0},
             "given_settings": ["l2"],
             "chosen_settings": ["learning_rate"],
         }
@@ -90,6 +90,7 @@ def test_training_is_shown_with_its_settings_and_the_score_it_compared(capsys):
         "objective          0.5",
         "set l2             0.1 (given)",
         "set polish         0",
+        "set task           auto",
         "set learning_rate  4 (chosen)",
         "",
         "history",

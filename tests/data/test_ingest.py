@@ -335,7 +335,9 @@ def test_too_little_memory_is_refused_with_what_would_do(tmp_path):
 
 def test_columns_that_do_not_fit_the_memory_are_refused(tmp_path):
     path = put(tmp_path / "x", "1 1:1\n1 2147483647:1\n")
-    with pytest.raises(DoesNotFit, match="2147483647 columns, whose counts need 49151 MiB"):
+    with pytest.raises(
+        DoesNotFit, match="2147483647 columns, whose counts need 49151 MiB.*--memory, or number"
+    ):
         ingest("libsvm", path, tmp_path / "x.zarr", memory="1GiB")
 
 

@@ -140,6 +140,8 @@ def test_a_refusal_names_a_memory_that_does(case, memory):
     assert named > memory
     make_plan(*case, memory=named, workers=1)
     make_plan(*case, memory=named, workers=0)
+    if "use --schedule serial" in message:
+        make_plan(*case, memory=memory, workers=0)
 
 
 @given(case=cases(), memory=st.integers(1, 400).map(lambda mib: mib * MIB))
