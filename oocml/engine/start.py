@@ -18,7 +18,7 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from oocml.config import complete_settings
+from oocml.config import complete_settings, format_size
 from oocml.data.dataset import Dataset
 from oocml.data.feature_arrays import feature_facts, of_dataset
 from oocml.data.identity import dataset_sha256
@@ -174,8 +174,8 @@ def _check_disk(folder: Path, plan: Plan) -> None:
         free = shutil.disk_usage(folder).free
         if plan.disk_bytes > free:
             raise DoesNotFit(
-                f"the run takes up to {plan.disk_bytes >> 20}MiB on disk but {folder} has {free >> 20}MiB free; "
-                "put the run elsewhere, free space, or use fewer features (min-count, hashing)"
+                f"the run takes up to {format_size(plan.disk_bytes)} on disk but {folder} has {format_size(free)} "
+                "free; put the run elsewhere, free space, or use fewer features (min-count, hashing)"
             )
 
 

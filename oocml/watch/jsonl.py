@@ -8,6 +8,7 @@ and repeat what it had not committed, and readers skip what they can't read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -55,7 +56,8 @@ class JsonLines:
     def close(self) -> None:
         if not self._file.closed:
             self._write_shares()
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written before is tried again here
+                self._file.close()
 
     def _add(self, task: TaskDone) -> None:
         key = (task.pass_name, task.epoch, task.worker)

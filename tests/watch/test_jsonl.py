@@ -1,4 +1,7 @@
 import json
+from pathlib import Path
+
+import pytest
 
 from oocml.engine.events import EpochDone, PassDone, RunDone, TaskDone, WorkerShare
 from oocml.watch.jsonl import JsonLines, read_events
@@ -68,3 +71,14 @@ def test_unknown_events_and_a_missing_log_are_no_error(tmp_path):
     )
     assert [e.event.text for e in read_events(path)] == ["hello"]
     assert list(read_events(tmp_path / "none.jsonl")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_the_log_stops_nobody(recorded, tmp_path):
+    log = JsonLines(tmp_path / "events.jsonl")
+    log._file.close()
+    log._file = open("/dev/full", "w")  # noqa: SIM115
+    for event in recorded:
+        log(event)
+    log.close()
+    log.close()
