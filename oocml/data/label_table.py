@@ -9,9 +9,12 @@ from oocml.types import Float64Array
 MAX_LABELS = 1 << 22
 """Number labels get a table of distinct values up to this many."""
 
+EXACT = 2.0**53
+"""From here on float64 does not tell whole numbers apart, so that different labels would become one."""
+
 
 class LabelTable:
-    """Distinct number labels, as long as all are integers and few."""
+    """Distinct number labels, as long as all are integers below 2^53 and few."""
 
     def __init__(self) -> None:
         self._known: Float64Array | None = np.zeros(0)
@@ -21,7 +24,7 @@ class LabelTable:
         if self._known is None:
             return
         new = np.unique(y[~np.isnan(y)])
-        if (new != np.rint(new)).any():
+        if (new != np.rint(new)).any() or (np.abs(new) >= EXACT).any():
             self._known = None
             return
         self._known = np.union1d(self._known, new)
