@@ -107,7 +107,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return f"no space left on disk: {_place(error)}; free some and resume", DoesNotFit.exit_code
     if isinstance(error, BAD_PATH):
-        return f"{error.strerror or _one_line(error)}: {_place(error)}", InputError.exit_code
+        hint = "; look at its permissions" if isinstance(error, PermissionError) else ""
+        return f"{error.strerror or _one_line(error)}: {_place(error)}{hint}", InputError.exit_code
     fault = f"{type(error).__name__}: {_one_line(error)}"
     return f"{fault} (unexpected; --debug shows where)", OocmlError.exit_code
 

@@ -146,7 +146,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
 )
 @click.option(
     "--threshold",
-    type=verb.Number(),
+    type=verb.AnyNumber(),
     metavar="X",
     help="ratings: keep those of at least X, as interactions of value 1.",
 )
@@ -154,7 +154,7 @@ def synth(name: str, out: str, **options: Any) -> dict[str, Any]:
     "--skip", type=verb.NATURAL, metavar="N", help="ratings-matrix: columns to pass over at the beginning."
 )
 @click.option(
-    "--missing", type=verb.Number(), metavar="X", help="ratings-matrix: the number that means no rating."
+    "--missing", type=verb.AnyNumber(), metavar="X", help="ratings-matrix: the number that means no rating."
 )
 @click.option(
     "--split",

@@ -93,7 +93,7 @@ where = options(
 def plan(model: str, data: str | None, **options: Any) -> dict[str, Any]:
     """Predict memory, disk and I/O of a training before any work.
 
-    MODEL is a name such as mlr, or path/to/file.py:Model.
+    MODEL is mlr, mf, fm, poly, lda, gmm or robirank, or path/to/file.py:Model.
     """
     if (data is None) == (options["spec"] is None):
         raise UsageError("give DATA.zarr or --spec NAME, and not both")
@@ -117,7 +117,8 @@ def plan(model: str, data: str | None, **options: Any) -> dict[str, Any]:
 def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
     """Train MODEL on DATA.zarr and keep everything in RUN.zarr.
 
-    MODEL is a name such as mlr, or path/to/file.py:Model. Ctrl-C leaves a run that `oocml resume` finishes.
+    MODEL is mlr, mf, fm, poly, lda, gmm or robirank, or path/to/file.py:Model. Ctrl-C leaves a run
+    that `oocml resume` finishes.
     """
     if options["schedule"] == "serial" and options["scheduler"] is not None:
         raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
@@ -139,7 +140,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
 @click.option("--epochs", type=verb.MoreEpochs(), help="Add N epochs; without it, finish the original count.")
 @verb.memory
 @verb.workers
-@schedule
+@click.option("--schedule", type=verb.SCHEDULES, help="As of train (default: the run's).")
 @scheduler
 def resume(run: str, **options: Any) -> dict[str, Any]:
     """Finish an interrupted run, or add epochs to a finished one."""

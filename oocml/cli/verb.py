@@ -124,8 +124,14 @@ class Whole(click.IntRange):
     name = "whole number"
 
 
+class AnyNumber(click.types.FloatParamType):
+    """A number without bounds."""
+
+    name = "number"
+
+
 class Number(click.FloatRange):
-    """A number."""
+    """A number within bounds."""
 
     name = "number"
 

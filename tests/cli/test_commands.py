@@ -87,6 +87,10 @@ def test_a_fraction_is_not_called_an_integer_range(run_cli, api):
     assert "'much' is not a valid number;" in err
 
 
+def test_bounds_that_there_are_none_of_are_not_told(run_cli):
+    assert "None" not in run_cli("ingest", "--help").out
+
+
 @pytest.mark.parametrize(("out", "code"), [("missing/r.html", 4), (".", 2), ("r.pdf", 2)])
 def test_a_report_replaces_nothing_but_a_report(run_cli, api, tmp_path, monkeypatch, out, code):
     monkeypatch.chdir(tmp_path)
