@@ -105,8 +105,9 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return f"out of memory ({_one_line(error)}); lower --memory or --workers", DoesNotFit.exit_code
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return f"no space left on disk: {_place(error)}; free some and resume", DoesNotFit.exit_code
-    if isinstance(error, BAD_PATH):
+        where = "" if error.filename is None else f": {error.filename}"
+        return f"no space left on disk{where}; make room and run it again, or resume", DoesNotFit.exit_code
+    if isinstance(error, BAD_PATH) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         hint = "; look at its permissions" if isinstance(error, PermissionError) else ""
         return f"{error.strerror or _one_line(error)}: {_place(error)}{hint}", InputError.exit_code
     fault = f"{type(error).__name__}: {_one_line(error)}"

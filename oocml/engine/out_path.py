@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from oocml.data.dataset import read_kind
-from oocml.errors import InputError, UsageError
+from oocml.errors import DoesNotFit, InputError, UsageError
 from oocml.store.chunks import PARTIAL
 
 
@@ -21,6 +22,8 @@ def making(path: Path, kind: str, *, overwrite: bool) -> Iterator[Path]:
     ------
     UsageError
         If ``path`` is taken and may not be replaced: without ``overwrite``, or by a folder that is no ``kind``.
+    DoesNotFit
+        If the disk is full.
     """
     if path.exists():
         if not overwrite:
@@ -38,6 +41,10 @@ def making(path: Path, kind: str, *, overwrite: bool) -> Iterator[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # who writes rarely names the file
+            raise DoesNotFit(f"no space left on the disk of {path}; make room and run it again") from None
+        raise
     finally:
         _remove(beside)
 

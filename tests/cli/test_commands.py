@@ -113,6 +113,8 @@ def test_size_without_a_unit_names_the_units(run_cli):
         (errors.InputError("x.svm, line 3: bad"), 4),
         (errors.DamagedStore("chunk c/0 is truncated"), 4),
         (OSError(errno.ENOSPC, "No space left on device", "r.zarr/state"), 3),
+        (OSError(errno.ENOSPC, "No space left on device"), 3),
+        (OSError(errno.EROFS, "Read-only file system", "r.zarr/.lock"), 4),
         (PermissionError(errno.EACCES, "Permission denied", "r.zarr"), 4),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.svm"), 4),
         (MemoryError("Unable to allocate 4 TiB"), 3),

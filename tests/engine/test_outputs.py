@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from oocml.engine import outputs, spool
 from oocml.engine.outputs import RunArrays, export_run
 from oocml.engine.predictions import write_predictions
 from oocml.engine.spool import RowSpool
-from oocml.errors import OocmlError, UsageError
+from oocml.errors import DoesNotFit, OocmlError, UsageError
 from oocml.run import Run
 from oocml.types import Csr, Panel
 from tests.engine.test_resume import judged
@@ -170,7 +171,7 @@ def test_an_export_that_fails_leaves_what_was_there(trained, tmp_path, monkeypat
     monkeypatch.setattr(
         np if suffix == "npz" else zarr.Group, "savez" if suffix == "npz" else "create_array", full
     )
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DoesNotFit, match=f"no space left on the disk of .*{out.name}; make room"):
         export_run(trained.run, out, checkpoint=None, overwrite=True)
     assert sorted(path for path in out.parent.rglob("*")) == before
 
@@ -187,6 +188,14 @@ def test_an_output_replaces_outputs_only(trained, toy_dataset, tmp_path):
         write_predictions(iter(batches), tmp_path / "p.zarr", trained.run, dataset, overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):
         export_run(trained.run, tmp_path / "w.zarr", checkpoint=None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_the_spool_is_known_as_one(tmp_path):
+    (tmp_path / "0.labels").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space") as caught:
+        RowSpool(tmp_path).add(np.arange(4), {"labels": np.ones((4, 2))})
+    assert caught.value.errno == errno.ENOSPC
 
 
 @given(data=st.data(), window_bytes=st.integers(1, 200), n_rows=st.integers(1, 40))

@@ -20,7 +20,7 @@ from oocml.engine import output_names, prediction_sinks, spool
 from oocml.engine.kept_columns import kept_order
 from oocml.engine.kept_rows import kept_names
 from oocml.engine.predictions import write_predictions
-from oocml.errors import InputError
+from oocml.errors import DoesNotFit, InputError
 from oocml.run import Run
 from oocml.types import Panel
 from tests.models.tiled import csr
@@ -242,7 +242,7 @@ def test_predictions_that_fail_leave_nothing(run, data, tmp_path):
         raise OSError(28, "No space left on device")
 
     for name in ("p.zarr", "p.txt"):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DoesNotFit, match=f"no space left on the disk of .*{name}"):
             write_predictions(failing(), tmp_path / name, run.store, Dataset.open(data))
     assert list(tmp_path.iterdir()) == []
 
