@@ -207,7 +207,7 @@ Body = Callable[[Any, Any, list[Floats]], list[Floats]]
 def over_row(builder: Any, n: Any, carried: list[Floats], body: Body) -> list[Floats]:
     """Run ``body`` over elements [0, n)."""
     whole = builder.and_(n, ir.Constant(INT64, -LANES))
-    carried = _over_steps(builder, whole, LANES, carried, lambda k, found: body(k, None, found))
+    carried = over_steps(builder, whole, LANES, carried, lambda k, found: body(k, None, found))
     rest = builder.block
     masked, end = (builder.append_basic_block(name) for name in ("masked", "end"))
     left = builder.sub(n, whole)
@@ -232,19 +232,24 @@ def over_eights(
     builder: Any, n: Any, carried: list[Floats], body: Callable[..., list[Floats]]
 ) -> list[Floats]:
     """Run ``body(k, carried)`` for k = 0, 8, ... below n, a multiple of 8."""
-    return _over_steps(builder, n, EIGHT, carried, body)
+    return over_steps(builder, n, EIGHT, carried, body)
 
 
-def _over_steps(
-    builder: Any, n: Any, step: int, carried: list[Floats], body: Callable[..., list[Floats]]
+def over_steps(
+    builder: Any,
+    n: Any,
+    step: int,
+    carried: list[Floats],
+    body: Callable[..., list[Floats]],
+    begin: Any = None,
 ) -> list[Floats]:
-    """Run ``body(k, carried)`` for k = 0, step, ... below n, a multiple of it."""
+    """Run ``body(k, carried)`` for k = ``begin`` (0), begin + step, ... below n, which one of them would be."""
     before = builder.block
     head, inside, end = (builder.append_basic_block(name) for name in ("head", "inside", "end"))
     builder.branch(head)
     builder.position_at_end(head)
     k = builder.phi(INT64)
-    k.add_incoming(INT64(0), before)
+    k.add_incoming(INT64(0) if begin is None else begin, before)
     phis = [builder.phi(x.value.type) for x in carried]
     for phi, x in zip(phis, carried, strict=True):
         phi.add_incoming(x.value, before)

@@ -17,6 +17,7 @@ from numba import njit
 from oocml.kernels.exp import exp32
 from oocml.kernels.jit import inlined, jit
 from oocml.kernels.prefetch import prefetch, prefetch_element
+from oocml.kernels.row_strips import step_rows, weighted_rows
 from oocml.kernels.topk import rank_scores
 from oocml.types import Float32Array, Int32Array, Int64Array
 
@@ -101,26 +102,8 @@ def add_scores(lse, i, S, n):
 
 @inlined
 def score_row(rows, i, W, offset, c0, n, S):
-    """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n].
-
-    Four features at a time: S is then read and written a quarter as often, and the chain of additions is shorter.
-    """
-    # e=nonzero, j*=column, k=class of the chunk
-    indices, data = rows.indices, rows.data
-    for k in range(n):
-        S[k] = offset[c0 + k]
-    e, stop = rows.indptr[i], rows.indptr[i + 1]
-    while e + 3 < stop:
-        j0, j1, j2, j3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
-        x0, x1, x2, x3 = data[e], data[e + 1], data[e + 2], data[e + 3]
-        for k in range(n):
-            S[k] += (x0 * W[j0, c0 + k] + x1 * W[j1, c0 + k]) + (x2 * W[j2, c0 + k] + x3 * W[j3, c0 + k])
-        e += 4
-    while e < stop:
-        j0, x0 = indices[e], data[e]
-        for k in range(n):
-            S[k] += x0 * W[j0, c0 + k]
-        e += 1
+    """S[:n] = offset[c0:c0 + n] + x_i W[:, c0:c0 + n]."""
+    weighted_rows(S, offset, W, c0, n, rows.indices, rows.data, rows.indptr[i], rows.indptr[i + 1])
 
 
 @inlined
@@ -147,28 +130,14 @@ def prefetch_ahead(rows, rates, following, beyond):
 
 @inlined
 def update_row(rows, i, W, c0, n, E, keep, scale, following):
-    """W[j, c0:c0 + n] = keep W[j, ...] + scale E[:n] for the features of row i, two at a time.
+    """W[j, c0:c0 + n] = keep W[j, ...] + scale E[:n] for the features of row i.
 
     ``keep`` and ``scale`` hold a number per feature of the row, in order. The lines of W that row ``following`` will
     need are asked for first (following < 0: none), so that they arrive meanwhile.
     """
-    # e=nonzero, f=nonzero of the row, j*=column, k=class of the chunk
     if following >= 0:
         prefetch_row(rows, following, W, c0, n)
-    e, stop, f = rows.indptr[i], rows.indptr[i + 1], 0
-    while e + 1 < stop:
-        j0, j1 = rows.indices[e], rows.indices[e + 1]
-        keep0, keep1, scale0, scale1 = keep[f], keep[f + 1], scale[f], scale[f + 1]
-        for k in range(n):
-            g = E[k]
-            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + scale0 * g
-            W[j1, c0 + k] = keep1 * W[j1, c0 + k] + scale1 * g
-        e += 2
-        f += 2
-    if e < stop:
-        j0, keep0, scale0 = rows.indices[e], keep[f], scale[f]
-        for k in range(n):
-            W[j0, c0 + k] = keep0 * W[j0, c0 + k] + scale0 * E[k]
+    step_rows(W, c0, n, E, rows.indices, rows.indptr[i], rows.indptr[i + 1], keep, scale)
 
 
 @inlined
@@ -234,7 +203,8 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
     n_classes = np.uint64(block.W.shape[1])
     eta = step.eta
     fit = 0.0
-    keep, scale = np.empty((2, longest_row(rows)), np.float32)
+    longest = longest_row(rows)
+    keep, scale = np.empty(longest, np.float32), np.empty(longest, np.float32)
     for ii in range(len(order)):
         i = order[ii]
         first, last = rows.label_indptr[i], rows.label_indptr[i + 1]
