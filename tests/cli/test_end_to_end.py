@@ -183,7 +183,7 @@ def test_damage_is_named_and_info_tells_it(run_cli, answer, text, tmp_path):
     assert told["problem"]
     trained = run_cli("train", TOY, dataset, tmp_path / "r.zarr", *SERIAL)
     assert trained.code == 4
-    assert trained.err.splitlines()[-1].startswith(f"error: {dataset}")
+    assert trained.err.splitlines()[-1].startswith(f"error: chunk {chunk} is truncated")
 
 
 def interrupt_after(epoch, *args, how=signal.SIGINT):

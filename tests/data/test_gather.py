@@ -139,7 +139,7 @@ def test_fragments_hold_every_entry_in_order_even_if_names_share_a_hash(rows, cl
     ("options", "says"),
     [
         ({"keep_order": True}, "no order to keep"),
-        ({"n_cols": 99}, "leave out n_cols"),
+        ({"n_cols": 99}, "leave out --n-cols"),
         ({"transform": "tfidf"}, "tfidf counts rows"),
     ],
 )

@@ -212,7 +212,7 @@ def test_bad_line_is_named_and_stops_the_reading_unless_allowed(tmp_path, raw, l
         ({"classes": "maybe"}, "auto, yes, no"),
         ({"encoding": "utf-16"}, "convert the files to utf-8"),
         ({"encoding": "martian"}, "unknown"),
-        ({"stop_words": "english"}, "no option 'stop_words'"),
+        ({"stop_words": "english"}, "no option 'stop-words'"),
     ],
 )
 def test_meaningless_options_are_refused(options, message):

@@ -108,7 +108,7 @@ def test_existing_dataset_is_replaced_only_on_request(tmp_path):
 def test_overwrite_spares_what_is_no_dataset(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="not an oocml store"):
+    with pytest.raises(UsageError, match="is not a dataset; remove it yourself"):
         DatasetWriter(tmp_path / "d", n_cols=3, label_kind="none", overwrite=True)
     assert (tmp_path / "d/thesis.tex").exists()
 
