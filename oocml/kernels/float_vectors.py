@@ -140,7 +140,7 @@ class Row:
     def _at(self, k: Any, lanes: int = LANES) -> tuple[Any, Any, int, str]:
         kind = ir.VectorType(self.element, lanes)
         address = self.builder.bitcast(self.builder.gep(self.start, [k]), kind.as_pointer())
-        return kind, address, 2 if self.half else 4, "v16i16.p0" if self.half else "v16f32.p0"
+        return kind, address, 2 if self.half else 4, f"v{lanes}{'i16' if self.half else 'f32'}.p0"
 
     def load(self, k: Any, mask: Any = None, lanes: int = LANES) -> Floats:
         """Elements [k, k + lanes), 0 outside the mask."""
@@ -149,7 +149,7 @@ class Row:
         if mask is None:
             value = b.load(address, align=align)
         else:
-            function = ir.FunctionType(kind, [address.type, INT32, MASK, kind])
+            function = ir.FunctionType(kind, [address.type, INT32, mask.type, kind])
             masked = cgutils.get_or_insert_function(b.module, function, f"llvm.masked.load.{name}")
             value = b.call(masked, [address, INT32(align), mask, ir.Constant(kind, None)])
         if self.half:
@@ -172,7 +172,7 @@ class Row:
         if mask is None:
             b.store(value, address, align=align)
             return
-        function = ir.FunctionType(ir.VoidType(), [kind, address.type, INT32, MASK])
+        function = ir.FunctionType(ir.VoidType(), [kind, address.type, INT32, mask.type])
         masked = cgutils.get_or_insert_function(b.module, function, f"llvm.masked.store.{name}")
         b.call(masked, [value, address, INT32(align), mask])
 

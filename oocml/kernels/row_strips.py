@@ -2,7 +2,10 @@
 
 What the compiler makes of such loops asks at every few entries of a row whether arrays overlap, and spends more on
 remainders than on a row of 20 classes. Here a strip of columns is summed (or its gradient held) over all entries of a
-row before the next strip: 64 columns at a time, and what is left in one strip, its end masked.
+row before the next strip: 64 columns at a time, then what is left of whole vectors, of 8, of 4, and the last three
+under a mask. Vectors that reach beyond a row, masked or not, cost more than another strip where rows are no multiple of
+a cache line: they touch the next one. Visits against plain loops: 20 classes 1.3 times as fast (weights in the last
+cache), 48 to 128 classes 1.25 (weights in memory), 256 1.07, 512 and more .93.
 
 Matrices are C-contiguous float32. Indices are not checked.
 """
@@ -23,8 +26,8 @@ WIDEST = 4
 CHAINS = 4
 """Sums that are under way at a time: one would wait for its own last addition."""
 
-Strip = Callable[[Any, list[Any]], None]
-"""Makes the code for the columns from ``k`` on, a vector for each mask (None: all of its columns are there)."""
+Strip = Callable[[Any, int, int, Any], None]
+"""Makes the code for the columns from ``k`` on: so many vectors of so many lanes, under a mask or None."""
 
 
 class Entries:
@@ -45,37 +48,35 @@ class Entries:
 def over_strips(builder: Any, n: Any, strip: Strip) -> None:
     """Run ``strip`` over columns [0, n)."""
 
-    def whole(k: Any, carried: list[Floats]) -> list[Floats]:
-        strip(k, [None] * WIDEST)
+    def widest(k: Any, carried: list[Floats]) -> list[Floats]:
+        strip(k, WIDEST, LANES, None)
         return carried
 
-    width = WIDEST * LANES
-    begun = builder.and_(n, ir.Constant(INT64, -width))
-    over_steps(builder, begun, width, [], whole)
-    left = builder.sub(n, begun)
-    rest = builder.and_(left, INT64(LANES - 1))
-    wide = ir.VectorType(INT64, LANES)
-    mask = builder.icmp_unsigned("<", ir.Constant(wide, list(range(LANES))), splat(builder, rest, wide))
-    end = builder.append_basic_block("end")
-    # an odd case has a masked end
-    case = builder.or_(
-        builder.shl(builder.udiv(left, INT64(LANES)), INT64(1)),
-        builder.zext(builder.icmp_unsigned("!=", rest, INT64(0)), INT64),
-    )
-    switch = builder.switch(case, end)
-    for vectors in range(WIDEST):
-        for masks in ([None] * vectors, [None] * vectors + [mask]):
-            if masks:
-                block = builder.append_basic_block("strip")
-                switch.add_case(INT64(2 * vectors + len(masks) - vectors), block)
-                builder.position_at_end(block)
-                strip(begun, masks)
-                builder.branch(end)
-    builder.position_at_end(end)
+    over_steps(builder, _multiple(builder, n, WIDEST * LANES), WIDEST * LANES, [], widest)
+    k = _multiple(builder, n, WIDEST * LANES)
+    vectors = builder.udiv(builder.sub(n, k), INT64(LANES))
+    for some in range(1, WIDEST):
+        with builder.if_then(builder.icmp_unsigned("==", vectors, INT64(some))):
+            strip(k, some, LANES, None)
+    for lanes in (8, 4):
+        k = _multiple(builder, n, 2 * lanes)
+        with builder.if_then(builder.icmp_unsigned(">=", builder.sub(n, k), INT64(lanes))):
+            strip(k, 1, lanes, None)
+    k = _multiple(builder, n, 4)
+    rest = builder.sub(n, k)
+    wide = ir.VectorType(INT64, 4)
+    mask = builder.icmp_unsigned("<", ir.Constant(wide, list(range(4))), splat(builder, rest, wide))
+    with builder.if_then(builder.icmp_unsigned("!=", rest, INT64(0))):
+        strip(k, 1, 4, mask)
 
 
-def _at(builder: Any, k: Any, vector: int) -> Any:
-    return builder.add(k, INT64(vector * LANES)) if vector else k
+def _multiple(builder: Any, n: Any, of: int) -> Any:
+    """The largest multiple of a power of two up to n."""
+    return builder.and_(n, ir.Constant(INT64, -of))
+
+
+def _places(builder: Any, k: Any, vectors: int, lanes: int) -> list[Any]:
+    return [builder.add(k, INT64(v * lanes)) for v in range(vectors)]
 
 
 @intrinsic  # type: ignore[misc]
@@ -103,30 +104,33 @@ def weighted_rows(
         indices, data = (Entries(context, builder, kinds[a], args[a], start) for a in (5, 6))
         n_entries = builder.sub(stop, start)
 
-        def strip(k: Any, masks: list[Any]) -> None:
-            at = [_at(builder, builder.add(c0, k), v) for v in range(len(masks))]
+        def strip(k: Any, vectors: int, lanes: int, mask: Any) -> None:
+            at = _places(builder, builder.add(c0, k), vectors, lanes)
 
             def added(e: Any, totals: list[Floats]) -> list[Floats]:
                 row = Row(context, builder, kinds[2], args[2], indices.number(e))
-                x = every(builder, data.load(e))
-                return [total + x * row.load(*where) for total, *where in zip(totals, at, masks, strict=True)]
+                x = every(builder, data.load(e), lanes)
+                return [
+                    total + x * row.load(place, mask, lanes) for total, place in zip(totals, at, strict=True)
+                ]
 
             def together(e: Any, totals: list[Floats]) -> list[Floats]:
                 chains = []
                 for u in range(unrolled):
-                    chains += added(builder.add(e, INT64(u)), totals[u * len(masks) : (u + 1) * len(masks)])
+                    chains += added(builder.add(e, INT64(u)), totals[u * vectors : (u + 1) * vectors])
                 return chains
 
-            unrolled = max(1, CHAINS // len(masks))
+            unrolled = max(1, CHAINS // vectors)
             even = builder.sub(n_entries, builder.urem(n_entries, INT64(unrolled)))
-            totals = over_steps(builder, even, unrolled, [zeros(builder)] * (unrolled * len(masks)), together)
-            sums = totals[: len(masks)]
+            nothing = [zeros(builder, lanes)] * (unrolled * vectors)
+            totals = over_steps(builder, even, unrolled, nothing, together)
+            sums = totals[:vectors]
             for u in range(1, unrolled):
-                sums = [a + b for a, b in zip(sums, totals[u * len(masks) :], strict=False)]
+                sums = [a + b for a, b in zip(sums, totals[u * vectors : (u + 1) * vectors], strict=True)]
             if unrolled > 1:
                 sums = over_steps(builder, n_entries, 1, sums, added, begin=even)
-            for v, mask in enumerate(masks):
-                out.store((sums[v] + offset.load(at[v], mask)).value, _at(builder, k, v), mask)
+            for total, place, to in zip(sums, at, _places(builder, k, vectors, lanes), strict=True):
+                out.store((total + offset.load(place, mask, lanes)).value, to, mask)
 
         over_strips(builder, n, strip)
         return context.get_dummy_value()
@@ -162,15 +166,15 @@ def step_rows(
         indices = Entries(context, builder, kinds[4], args[4], start)
         keep, scale = (Entries(context, builder, kinds[a], args[a], INT64(0)) for a in (7, 8))
 
-        def strip(k: Any, masks: list[Any]) -> None:
-            held = [gradient.load(_at(builder, k, v), mask) for v, mask in enumerate(masks)]
+        def strip(k: Any, vectors: int, lanes: int, mask: Any) -> None:
+            at = _places(builder, builder.add(c0, k), vectors, lanes)
+            held = [gradient.load(place, mask, lanes) for place in _places(builder, k, vectors, lanes)]
 
             def stepped(f: Any, carried: list[Floats]) -> list[Floats]:
                 row = Row(context, builder, kinds[0], args[0], indices.number(f))
-                a, b = (every(builder, numbers.load(f)) for numbers in (keep, scale))
-                for v, mask in enumerate(masks):
-                    at = _at(builder, builder.add(c0, k), v)
-                    row.store((a * row.load(at, mask) + b * held[v]).value, at, mask)
+                a, b = (every(builder, numbers.load(f), lanes) for numbers in (keep, scale))
+                for place, g in zip(at, held, strict=True):
+                    row.store((a * row.load(place, mask, lanes) + b * g).value, place, mask)
                 return carried
 
             over_steps(builder, builder.sub(stop, start), 1, [], stepped)
