@@ -47,6 +47,8 @@ class MemorySampler:
         self._thread = threading.Thread(target=self._run, name="oocml-memory", daemon=True)
 
     def start(self) -> MemorySampler:
+        """Take a first sample, the dearest, before anything is timed, and begin the thread."""
+        self.sample()
         self._thread.start()
         return self
 
