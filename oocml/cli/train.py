@@ -15,6 +15,7 @@ from oocml.cli import verb
 from oocml.cli.output import show_training
 from oocml.cli.verb import Verb, given
 from oocml.config import parse_settings, split_settings
+from oocml.engine.malloc import limit_malloc
 from oocml.errors import OocmlError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -122,6 +123,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
     """
     if options["schedule"] == "serial" and options["scheduler"] is not None:
         raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
+    limit_malloc()
     from oocml import api
 
     model = model_of(model, data)
@@ -144,6 +146,7 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
 @scheduler
 def resume(run: str, **options: Any) -> dict[str, Any]:
     """Finish an interrupted run, or add epochs to a finished one."""
+    limit_malloc()
     from oocml import api
 
     with resumable(run, new=False):

@@ -23,21 +23,20 @@ import distributed.utils
 import threadpoolctl
 from distributed import Client, LocalCluster, Scheduler, Worker, WorkerPlugin, get_client
 
+from oocml.engine.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, limit_malloc
 from oocml.engine.rehearsal import rehearse
 from oocml.errors import UsageError, WorkersLost
 from oocml.models.protocol import Settings
 from oocml.models.registry import load_model
 from oocml.schedule.crew import TASKS_AT_ONCE
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENAS = 2**28, 2**25, 2
-"""Of malloc, in bytes, but for the last: what Zarr's threads have freed would else be kept once per thread."""
-MALLOC_OPTIONS = {-1: TRIM_THRESHOLD, -3: MMAP_THRESHOLD, -8: ARENAS}
-"""By their numbers in glibc's ``malloc.h``."""
+WORKER_ARENAS = 2
+"""Of malloc: what Zarr's threads have freed would else be kept once per thread."""
 WORKER_ENVIRONMENT = {
     # Dask's own value switches off malloc's dynamic threshold: every chunk would be mapped afresh, 4-5 times slower
     "MALLOC_TRIM_THRESHOLD_": str(TRIM_THRESHOLD),
     "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD),
-    "MALLOC_ARENA_MAX": str(ARENAS),
+    "MALLOC_ARENA_MAX": str(WORKER_ARENAS),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -110,14 +109,6 @@ def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[C
             _cluster(1, folder, threads_per_worker=at_once, processes=False, **LOOPBACK)
         )
         yield stack.enter_context(Client(cluster, set_as_default=False))
-
-
-def limit_malloc() -> None:
-    """For the threads of this process what `WORKER_ENVIRONMENT` is for workers; it stays so when training is over."""
-    libc = ctypes.CDLL(None)
-    if sys.platform == "linux" and hasattr(libc, "mallopt"):
-        for option, value in MALLOC_OPTIONS.items():
-            libc.mallopt(option, value)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import queue
-import sys
 import threading
 import time
 import uuid
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from distributed import Client, Future, KilledWorker, get_worker
 
 from oocml.engine.context import stop_tasks
+from oocml.engine.malloc import give_back_memory
 from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.engine.task import run_task
 from oocml.errors import WorkersLost
@@ -95,12 +94,6 @@ def call_on_worker(function: Callable[[Any], Any], message: Any, at_once: int) -
     """Call a function that reads blocks on a Dask worker, which has room for those of so many."""
     with _resident(at_once):
         return function(message)
-
-
-def give_back_memory() -> None:
-    """Return what malloc holds but nobody uses; its trim threshold is high so that panels are read fast."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class OnDask:

@@ -14,7 +14,7 @@ import numpy as np
 import oocml.engine.score
 import oocml.engine.task  # noqa: F401
 from oocml.engine.cluster import REHEARSE
-from oocml.engine.executors import give_back_memory
+from oocml.engine.malloc import give_back_memory
 from oocml.engine.rehearsal import rehearse
 from oocml.kernels.finite import all_finite
 from oocml.models.registry import load_model

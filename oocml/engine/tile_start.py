@@ -8,8 +8,9 @@ import time
 from oocml.data.dataset import Dataset
 from oocml.data.tile_build import begin_tiles, build_row_block, finish_tiles
 from oocml.data.tiles import Tiles, tiles_path
-from oocml.engine.executors import Executor, give_back_memory
+from oocml.engine.executors import Executor
 from oocml.engine.kept_columns import kept_order
+from oocml.engine.malloc import give_back_memory
 from oocml.errors import RunBusy
 from oocml.schedule.layout import Layout
 from oocml.store.run import TILE_NNZ, RunStore

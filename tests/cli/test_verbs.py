@@ -176,3 +176,13 @@ def test_info_of_nothing_of_a_folder_and_of_half_a_store(run_cli, api, tmp_path)
     assert "not whole" in half.err
     folder = run_cli("info", tmp_path)
     assert folder.code == InputError.exit_code
+
+
+@pytest.mark.parametrize("words", ["train robirank d.zarr r.zarr", "resume r.zarr"])
+def test_malloc_is_limited_before_anything_is_opened(run_cli, api, monkeypatch, words):
+    """Later there are threads, and what malloc keeps for each of them stays."""
+    calls_before: list[int] = []
+    monkeypatch.setattr("oocml.cli.train.limit_malloc", lambda: calls_before.append(len(api.calls)))
+    assert run_cli(*words.split()).code == 0
+    assert calls_before == [0]
+    assert api.calls
