@@ -1,0 +1,69 @@
+"""Sparse rows times wide weights, and back: every width, any part of the columns, and nothing beside it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from oocml.kernels.row_strips import step_rows, weighted_rows
+
+UNTOUCHED = np.float32(7)
+
+
+@njit
+def weigh(out, offset, W, c0, n, indices, data, start, stop):
+    weighted_rows(out, offset, W, c0, n, indices, data, start, stop)
+
+
+@njit
+def step(W, c0, n, E, indices, start, stop, keep, scale):
+    step_rows(W, c0, n, E, indices, start, stop, keep, scale)
+
+
+@st.composite
+def rows(draw):
+    """(W, first column, columns, indices, first entry, end of entries, generator)."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    n, c0, beyond = draw(st.integers(0, 150)), draw(st.integers(0, 70)), draw(st.integers(0, 20))
+    n_entries, before, after = draw(st.integers(0, 12)), draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    W = rng.normal(size=(20, c0 + n + beyond)).astype(np.float32)
+    indices = rng.permutation(20)[: before + n_entries + after].astype(np.int32)
+    before = min(before, len(indices))
+    return W, c0, n, indices, before, min(before + n_entries, len(indices)), rng
+
+
+@given(rows())
+def test_weighted_rows_are_what_numpy_sums(given_rows):
+    W, c0, n, indices, start, stop, rng = given_rows
+    data, offset = rng.normal(size=(2, max(len(indices), W.shape[1]))).astype(np.float32)
+    out = np.full(n + 5, UNTOUCHED)
+    weigh(out, offset, W, np.uint64(c0), np.uint64(n), indices, data, start, stop)
+    part = W[indices[start:stop], c0 : c0 + n].astype(np.float64)
+    np.testing.assert_allclose(out[:n], offset[c0 : c0 + n] + data[start:stop] @ part, rtol=1e-5, atol=1e-5)
+    assert (out[n:] == UNTOUCHED).all()
+
+
+@given(rows())
+def test_stepped_rows_are_what_numpy_makes_of_them(given_rows):
+    W, c0, n, indices, start, stop, rng = given_rows
+    keep, scale = rng.normal(size=(2, 20)).astype(np.float32)
+    E = rng.normal(size=n + 3).astype(np.float32)
+    expected = W.astype(np.float64)
+    for f, j in enumerate(indices[start:stop]):
+        expected[j, c0 : c0 + n] = keep[f] * expected[j, c0 : c0 + n] + scale[f] * E[:n]
+    step(W, np.uint64(c0), np.uint64(n), E, indices, start, stop, keep, scale)
+    np.testing.assert_allclose(W, expected, rtol=1e-5, atol=1e-5)
+    beside = np.delete(np.arange(W.shape[1]), np.s_[c0 : c0 + n])
+    assert np.array_equal(W[:, beside], expected[:, beside].astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_lost(value):
+    W = np.ones((2, 23), np.float32)
+    W[1, 22] = value
+    out = np.empty(23, np.float32)
+    ids, ones = np.array([0, 1], np.int32), np.ones(23, np.float32)
+    weigh(out, ones, W, np.uint64(0), np.uint64(23), ids, ones, 0, 2)
+    assert not np.isfinite(out[22])
+    assert np.isfinite(out[:22]).all()
