@@ -14,6 +14,7 @@ from oocml.engine.messages import TaskMessage, TaskResult
 from oocml.errors import NonFinite
 from oocml.kernels.finite import all_finite
 from oocml.models.protocol import Array, derive_seed
+from oocml.schedule.affordable import PREPARED_SHARE
 from oocml.schedule.layout import block_shape
 from oocml.types import Bounds, Csr, Panel
 
@@ -144,5 +145,7 @@ class TaskBlocks:
         ctx = self.context
         raw = ctx.dataset.read_panel(panel)
         entry = (ctx.model.prepare(raw, ctx.problem, Bounds(0, ctx.problem.n_features)), len(raw.X.data))
-        ctx.panel_cache.put(panel, entry, nbytes(entry[0]))
-        return (*entry, ctx.dataset.panel_bytes(panel))
+        stored = ctx.dataset.panel_bytes(panel)
+        # no less than was planned for it: the cache then holds as many panels as the plan has it hold
+        ctx.panel_cache.put(panel, entry, max(nbytes(entry[0]), int(stored * PREPARED_SHARE)))
+        return (*entry, stored)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import oocml
+from oocml.data.dataset import Dataset
 from oocml.engine import events, journal
 from oocml.engine.executors import Completion, Lost
 from oocml.engine.in_process import InProcess
@@ -19,8 +20,11 @@ from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
 from oocml.errors import DamagedStore, InputError, NonFinite, UsageError, WorkersLost
 from oocml.run import Run
+from oocml.schedule.affordable import PREPARED_SHARE
+from oocml.schedule.cost import PanelSizes
+from oocml.schedule.plan import _pinned_bytes
 from oocml.store.run import RunStore
-from tests.engine.toys import OTHER, TILES, TOY, drive, fingerprint, state_bytes
+from tests.engine.toys import OTHER, TILES, TOY, begin, drive, fingerprint, state_bytes, write_dataset
 
 pytestmark = pytest.mark.usefixtures("every_commit_on_disk")
 
@@ -71,6 +75,20 @@ def test_planned_bytes_are_those_measured_where_nothing_is_cached(new_run, refer
         assert totals["planned_read_bytes"] == totals["read_bytes"]
     else:  # its sweeps may end early
         assert 0.5 * totals["planned_read_bytes"] < totals["read_bytes"] <= totals["planned_read_bytes"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.8, 1.0])
+def test_a_cache_holds_as_many_panels_as_were_planned(tmp_path, share):
+    data = write_dataset(tmp_path / "d.zarr", (40,) * 12)
+    toy = begin(tmp_path / "run.zarr", data, row_blocks=2, col_blocks=3, epochs=2, caches=False)
+    panels = PanelSizes.of(Dataset.open(data))
+    room = math.ceil(share * panels.bytes.sum() * PREPARED_SHARE)
+    cached = _pinned_bytes(panels, room)
+    assert (cached == panels.bytes.sum()) == (share == 1)
+    some = dataclasses.replace(toy.plan, panel_cache_bytes=room, cached_data_bytes=cached)
+    totals = drive(toy._replace(plan=some)).journal.ledger.totals
+    # which panels it holds is a matter of their order, and their sizes differ a little
+    assert totals["read_bytes"] == pytest.approx(totals["planned_read_bytes"], rel=0.02)
 
 
 @pytest.mark.parametrize("reference", [TOY, TILES])
