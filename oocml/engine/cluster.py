@@ -49,6 +49,8 @@ DASHBOARD_PORT = 8787
 CONNECT_S = 10.0
 LOOPBACK = {"protocol": "tcp://", "host": "127.0.0.1"}
 """For a worker in this process: else its server of metrics listens everywhere, and the dashboard's link is wrong."""
+HERE = {"distributed.scheduler.worker-ttl": None}
+"""Settings of a worker in this process: one that was suspended with its scheduler for minutes is not lost."""
 _here = threading.Lock()
 """Held by the training whose worker is in this process: settings and limits of threads are the process's."""
 JOIN_S = 30.0
@@ -101,7 +103,7 @@ def _worker_here(at_once: int, reference: str, settings: Settings) -> Iterator[C
         stack.callback(_here.release)
         limit_malloc()
         rehearse(load_model(reference), settings)
-        stack.enter_context(dask.config.set(SETTINGS))
+        stack.enter_context(dask.config.set({**SETTINGS, **HERE}))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oocml-dask-"))
         # one thread for each task, as in worker processes: with more, sums may differ in their last bits
         stack.enter_context(threadpoolctl.threadpool_limits(1))

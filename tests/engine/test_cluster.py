@@ -74,6 +74,11 @@ def test_a_worker_in_this_process_serves_nobody_else():
         assert {c.laddr.ip for c in own} == {"127.0.0.1"}
 
 
+def test_a_worker_that_was_suspended_with_its_scheduler_is_not_lost():
+    with one_worker() as client:
+        assert "worker-ttl" not in client.cluster.scheduler.periodic_callbacks
+
+
 def test_hosts_are_planned_for_the_fullest_of_them():
     hosts = {"tcp://a:1": "a", "tcp://b:1": "b", "tcp://a:2": "a", "tcp://c:1": "c"}
     info = {"workers": {address: {"host": host} for address, host in hosts.items()}}
