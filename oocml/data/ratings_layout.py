@@ -158,7 +158,8 @@ def _is_header(fields: Sequence[bytes]) -> bool:
     names = [_plain(field) for field in fields]
     if _place(names, USER) >= 0 and _place(names, ITEM) >= 0:
         return True
-    return len(fields) > 2 and not any(_NUMBER.fullmatch(field) for field in fields)
+    # a line of empty fields is a row of a table without any rating
+    return len(fields) > 2 and any(fields) and not any(_NUMBER.fullmatch(field) for field in fields)
 
 
 def _find_columns(

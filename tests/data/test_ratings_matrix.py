@@ -41,6 +41,11 @@ def test_a_table_is_its_ratings(folder, table, skip, sep):
     assert read([folder / "x"], reader=RatingsMatrixReader, skip=skip, missing=99, sep=sep) == wanted
 
 
+def test_a_first_user_without_ratings_is_no_header(tmp_path):
+    (tmp_path / "x").write_text(",,\n,,2\n")
+    assert read([tmp_path / "x"], reader=RatingsMatrixReader) == {("2", "3"): 2.0}
+
+
 def test_numbers_that_the_kernel_leaves_to_python(tmp_path):
     hard = "0.500000029802322387695312500000000000001"
     (tmp_path / "x").write_text(f"1,{hard},2\n")
