@@ -279,7 +279,7 @@ class Run:
 
 def check_ending(out: str | os.PathLike[str]) -> None:
     """Raise `UsageError` for predictions whose file seems to be wanted in a format that isn't written."""
-    ending = os.path.splitext(out)[1]
+    ending = Path(out).suffix
     if ending != ".zarr" and ending not in TEXT_ENDINGS:
         known = ", ".join(TEXT_ENDINGS)
         raise UsageError(

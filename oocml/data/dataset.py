@@ -273,18 +273,16 @@ class Dataset:
     def _read(self, name: str, rows: slice = slice(None)) -> Any:
         """An array or a range of it, contiguous and writeable; damage is named."""
         flat = find_flat(os.path.join(self.path, name))
-        if flat is not None:
+        try:
+            if flat is None:
+                return np.ascontiguousarray(self._child(name)[rows])
             lo, hi, _ = rows.indices(flat.length)
             values = np.empty(max(0, hi - lo), flat.dtype)
-            try:
-                flat.read_into(lo, values)
-            except DamagedStore as error:
-                raise DamagedStore(f"{error}; ingest the dataset again") from None
+            flat.read_into(lo, values)
             return values
-        try:
-            return np.ascontiguousarray(self._child(name)[rows])
-        except DamagedStore:
-            raise
+        except DamagedStore as error:
+            again = "; ingest the dataset again"
+            raise DamagedStore(str(error).removesuffix(again) + again) from None
         except (KeyError, ValueError, OSError) as error:
             raise DamagedStore(
                 f"{self.path}: array {name} is damaged ({_one_line(error)}); ingest the dataset again"

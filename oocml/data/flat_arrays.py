@@ -101,11 +101,12 @@ def find_flat(path: str) -> FlatArray | None:
             found = json.load(file)
         (length,), (chunk,) = found["shape"], found["chunk_grid"]["configuration"]["chunk_shape"]
         dtype = np.dtype(found["data_type"])
+        codecs, keys = found["codecs"], found["chunk_key_encoding"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    plain = found["codecs"] in (
+    plain = codecs in (
         [{"name": "bytes"}],
         [{"name": "bytes", "configuration": {"endian": "little"}}],
     )
-    named = found["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+    named = keys == {"name": "default", "configuration": {"separator": "/"}}
     return FlatArray(path, length, dtype.newbyteorder("<"), chunk) if plain and named and chunk else None

@@ -196,3 +196,16 @@ def test_dataset_without_its_bounds_is_damaged(path, tmp_path):
     (tmp_path / "d.zarr/panel_bounds/zarr.json").unlink()
     with pytest.raises(DamagedStore, match="is damaged"):
         Dataset.open(path)
+
+
+def test_a_disk_that_fails_is_told_as_damage(tmp_path, monkeypatch):
+    from tests.engine.toys import write_dataset
+
+    dataset = Dataset.open(write_dataset(tmp_path / "d.zarr"))
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.preadv", fail)
+    with pytest.raises(DamagedStore, match=r"panels/0/X/indptr is damaged .*Input/output error"):
+        dataset.read_panel(0)
