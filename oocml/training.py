@@ -200,7 +200,7 @@ def drive(run: RunStore, place: Workplace, session: Session, more_epochs: int | 
                 epochs=len(ledger.history),
                 seconds=totals["seconds"],
                 startup_seconds=startup,
-                objective=ledger.objective if ledger.objective is not None else float("nan"),
+                objective=ledger.objective,
                 peak_memory_bytes=int(totals["peak_memory_bytes"]),
             ),
         )

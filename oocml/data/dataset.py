@@ -206,7 +206,11 @@ class Dataset:
     def read_qid(self, p: int) -> Int64Array | None:
         """Query of each row of panel ``p``; rows of one query are consecutive and never split by a panel."""
         lo, hi = self._rows_of(p)
-        return self._read("qid", slice(lo, hi)) if "qid" in self._group else None
+        return self._read("qid", slice(lo, hi)) if self._has_queries else None
+
+    @functools.cached_property
+    def _has_queries(self) -> bool:
+        return "qid" in self._group  # asking Zarr takes a millisecond
 
     def panel_bytes(self, p: int) -> int:
         """Bytes of ``read_panel(p)`` in memory."""

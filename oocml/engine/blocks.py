@@ -96,7 +96,7 @@ class TaskBlocks:
         ctx, message = self.context, self.message
         rng = np.random.default_rng(derive_seed(ctx.problem.seed, *message.seeds, p))
         order = rng.permutation(np.asarray(ctx.layout.panels(p))).tolist()
-        ahead = self._ask_for(order[0])
+        ahead = self._ask_for(order[0], now=True)
         for position, panel in enumerate(order):
             start = time.perf_counter()
             data, nnz, read = ahead()
@@ -134,11 +134,16 @@ class TaskBlocks:
             ctx.panel_cache.put(("labels", p), y, nbytes(y))
         return ctx.model.prepare(Panel(X, y, np.arange(*rows)), ctx.problem, cols), len(X.data)
 
-    def _ask_for(self, panel: int) -> Callable[[], tuple[object, int, int]]:
-        """Begin to read a panel unless it is at hand (a thread costs more than finding it); call for the rest."""
+    def _ask_for(self, panel: int, *, now: bool = False) -> Callable[[], tuple[object, int, int]]:
+        """Begin to read a panel unless it is at hand (a thread costs more than finding it); call for the rest.
+
+        One that is wanted ``now`` is read by this thread.
+        """
         cached = self.context.panel_cache.get(panel)
         if cached is not None:
             return lambda: (*cached, 0)
+        if now:
+            return lambda: self._read_panel(panel)
         return self.context.reader.submit(self._read_panel, panel).result
 
     def _read_panel(self, panel: int) -> tuple[object, int, int]:

@@ -108,8 +108,14 @@ def _open_context(setup: WorkerSetup) -> RunContext:
         pool=pool,
         last_end_s=time.perf_counter(),
         compute=threading.BoundedSemaphore(setup.computing),
-        reader=ThreadPoolExecutor(setup.computing, thread_name_prefix="oocml-reader"),
+        reader=_begun(ThreadPoolExecutor(setup.computing, thread_name_prefix="oocml-reader")),
     )
+
+
+def _begun(threads: ThreadPoolExecutor) -> ThreadPoolExecutor:
+    """With its first thread there already, for which the first task would wait."""
+    threads.submit(int)
+    return threads
 
 
 def problem_of(run: RunStore) -> Problem:

@@ -166,7 +166,7 @@ class Driver:
             return Verdict(self._end_epoch(item, lambda stop: keep({**mark(item), "stop": stop})))
         ledger = self.journal.ledger
         self._segment_start = self._epoch
-        ledger.objective = float(item.objective)
+        ledger.objective = None if item.objective is None else float(item.objective)
         ledger.results.append(mark(item))
         self.journal.flush(force=True)
         if item.notice:
@@ -174,7 +174,7 @@ class Driver:
         return None
 
     def _check_finite(self, item: Epoch | Final) -> None:
-        if not math.isfinite(item.objective):
+        if item.objective is not None and not math.isfinite(item.objective):
             self.journal.flush(force=True)
             epoch = item.number if isinstance(item, Epoch) else self._epoch
             kept = what_is_kept(len(self.journal.ledger.history))

@@ -171,8 +171,8 @@ class RunDone:
     """From the first dispatch to the last commit, with the time of the run's earlier drivers."""
     startup_seconds: float
     """Of this driver, before its first dispatch."""
-    objective: float
-    """Exact, at the end."""
+    objective: float | None
+    """Exact, at the end; None where that was not asked for."""
     peak_memory_bytes: int
     """Largest sampled PSS of the process tree on the driver's host."""
 

@@ -54,24 +54,21 @@ def mlr_losses_before(lse, log_a):
 
 
 @jit
-def mlr_row_scales(rows, rates, d_intercept, histogram):
+def mlr_row_scales(rows, some, rates, d_intercept, histogram):
     """Count rows with labels in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
 
-    ``rates`` as in `oocml.kernels.mlr.Step`.
-    Returns the number of rows with labels.
+    Only the rows ``some`` are looked at. ``rates`` as in `oocml.kernels.mlr.Step`.
     """
     # i=row, e=nonzero
-    n_labelled = 0
     half = len(histogram) // 2
-    for i in range(len(rows.indptr) - 1):
+    for i in some:
+        if rows.label_indptr[i] == rows.label_indptr[i + 1]:
+            continue
         total = np.float64(d_intercept)
         for e in range(rows.indptr[i], rows.indptr[i + 1]):
             total += np.float64(rates[rows.indices[e], 0]) * rows.data[e] * rows.data[e]
-        if rows.label_indptr[i] < rows.label_indptr[i + 1]:
-            n_labelled += 1
-            if total > 0:
-                histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
-    return n_labelled
+        if total > 0:
+            histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
 
 
 @jit

@@ -67,14 +67,20 @@ class StepSizes:
         self.given = given
         self.boost = 1.0
         self.caution = 1.0
-        self.least = np.inf
-        """The smallest loss of an epoch so far."""
+        self.least = {False: np.inf, True: np.inf}
+        """The smallest loss of an epoch so far, of those that are exact and of those that are not."""
 
-    def learn(self, loss: float) -> None:
-        """Take in the mean loss of an epoch."""
-        if loss > RISE * self.least:
+    def learn(self, loss: float, *, exact: bool = False) -> None:
+        """Take in the mean loss of an epoch.
+
+        An ``exact`` loss, of all rows when the epoch is over, is below what rows told before their updates; so it is
+        only held against others of its kind.
+        """
+        if loss > RISE * self.least[exact]:
             self.caution /= 2
-        self.least = min(self.least, loss)
+        self.least[exact] = min(self.least[exact], loss)
+        if exact:
+            return
         self.boost = float(np.clip((LOSS_AT_REST / max(loss, 1e-6)) ** POWER, 1.0, LARGEST_BOOST))
 
     def step(self, epoch: int, n_epochs: int, *, resumed: bool) -> float:

@@ -198,8 +198,8 @@ class Epoch:
 class Final:
     """Yielded once at the end of every segment (each is a whole training), after its last pass."""
 
-    objective: float
-    """The exact objective of the state as it stands."""
+    objective: float | None
+    """The exact objective of the state as it stands; None where nobody asked for it."""
     extra: Mapping[str, float] = field(default_factory=dict)
     notice: str = ""
     """What whoever trains should know of the result, in one line."""

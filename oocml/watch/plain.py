@@ -156,7 +156,7 @@ def done_fields(done: RunDone) -> dict[str, Any]:
         "done": done.epochs,
         "seconds": round(done.seconds, 3),
         "startup_seconds": round(done.startup_seconds, 3),
-        "objective": done.objective,
+        **({} if done.objective is None else {"objective": done.objective}),
         "peak_memory": format_size(done.peak_memory_bytes),
     }
 

@@ -142,7 +142,7 @@ def _cards(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, s
         cards.append(("seconds of training", f"{summary['seconds']:.1f}"))
     if "startup_seconds" in summary:
         cards.append(("seconds to start", f"{summary['startup_seconds']:.1f}"))
-    if "objective" in summary:
+    if summary.get("objective") is not None:
         cards.append(("objective", f"{summary['objective']:.6g}"))
     last_valid = next((row["valid"] for row in reversed(rows) if row.get("valid")), {})
     cards += [(f"valid {name}, last epoch", f"{value:.5g}") for name, value in last_valid.items()][:2]
