@@ -170,7 +170,7 @@ def implicit_residual(z, q, t):
 
 
 @jit
-def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
+def mlr_visit(rows, order, log_a, block, lse, step, work):
     """One pass of rows over a block of classes: score, update, and merge the scores after the row's own update.
 
     Both the loss of the row and the L2 term are stepped implicitly, so that no step overshoots: the weights of
@@ -186,8 +186,6 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
         Sequence in which rows are visited.
     log_a : float32, shape (n_rows,)
         Minus the log-sum-exp of each row's scores, as of the last epoch.
-    w_taken : float32, shape (n_features,) or (0,)
-        What was taken out of every class's weights since then, if anything was.
     lse : float32, shape (n_rows, 3)
         Log-sum-exp of each row's scores after its updates so far, as (maximum, sum); and the sum of exp(z + log a)
         before them, from which `mlr_losses_before` makes the rows' losses.
@@ -195,7 +193,7 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
 
     Returns
     -------
-    sum_ik t_ik z_ik over these rows and classes, before the updates (and before ``w_taken`` was taken out).
+    sum_ik t_ik z_ik over these rows and classes, before the updates.
     """
     # i=row, f=nonzero of the row, j=column, k=class of the chunk, c0=first class of the chunk,
     # S=scores, E=eta times minus the gradient
@@ -219,8 +217,6 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
             keep[f] = _ONE / (_ONE + eta * step.rates[j, 1])
             scale[f] = keep[f] * step.rates[j, 0] * x
             r += scale[f] * x
-            if len(w_taken):
-                b += w_taken[j] * x
         q, before = eta * r, _ZERO
         for c0 in range(_FIRST, n_classes, CHUNK):
             n = min(CHUNK, n_classes - c0)
@@ -233,7 +229,7 @@ def mlr_visit(rows, order, log_a, w_taken, block, lse, step, work):
             for label in rows.labels[first:last]:
                 k = label - block.lo - np.int64(c0)
                 if 0 <= k < np.int64(n):
-                    fit += t * (S[k] + (b - log_a[i]))
+                    fit += t * S[k]
                     E[k] = eta * implicit_residual(S[k] + b, q, t)
             for k in range(n):
                 S[k] += r * E[k]

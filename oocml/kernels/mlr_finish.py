@@ -72,6 +72,17 @@ def mlr_row_scales(rows, some, rates, d_intercept, histogram):
 
 
 @jit
+def mlr_shift_rows(rows, w_bar, log_a):
+    """log_a[i] += x_i . w_bar: what it is once ``w_bar`` is taken out of every class's weights."""
+    # i=row, e=nonzero
+    for i in range(len(rows.indptr) - 1):
+        shift = _ZERO
+        for e in range(rows.indptr[i], rows.indptr[i + 1]):
+            shift += w_bar[rows.indices[e]] * rows.data[e]
+        log_a[i] += shift
+
+
+@jit
 def mlr_class_sums(W, w_sum):
     """w_sum[j] = sum_k W[j, k]; returns sum of squares of W."""
     # j=column, k=class

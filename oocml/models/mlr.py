@@ -6,10 +6,11 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     visit    tiles  every (row block, class block): fused score, update, log-sum-exp part per (row block, stripe)
     finish   rows   log a from the parts
 
-The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls), and its
-visits score all rows once more while they have the block: that gives the exact objective, and exact log a, for nothing
-but the scores (``exact_objective`` false spares those, too). Newton passes end a segment if ``polish`` asks for them. Steps: ``mlr_steps``; Newton passes:
-``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
+The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls), and out of
+log a by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives the
+exact objective, and exact log a, for nothing but the scores (``exact_objective`` false spares those, too). Newton passes
+end a segment if ``polish`` asks for them.
+Steps: ``mlr_steps``; Newton passes: ``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from oocml.kernels.mlr_finish import (
     mlr_finish_rows,
     mlr_losses_before,
     mlr_row_scales,
+    mlr_shift_rows,
 )
 from oocml.metrics.classification import Truth, label_codes, set_truth, single_truth
 from oocml.models import mlr_lbfgs, mlr_lc, mlr_polish
@@ -54,7 +56,6 @@ STOCHASTIC_RATE = 0.5
 SCALED_ROWS = 512
 """Of a panel, at most, whose scales the step is chosen from: their median is within 5 % of that of all."""
 BLOCK = ("W", "intercept")
-NOTHING = np.zeros(0, np.float32)
 
 
 def empty_lse(problem: Problem | None = None, bounds: Any = None) -> Array:
@@ -101,8 +102,7 @@ def visit(v: Visit) -> Mapping[str, Any] | None:
     order = np.random.default_rng(v.seed).permutation(v.n_rows)
     eta = np.float32(v.params["eta"])
     step = Step(v.constants["rates"], eta, np.float32(v.params["fit_intercept"]))
-    taken = v.shared["w_bar"] if v.params["center"] else NOTHING
-    fit = mlr_visit(v.data, order, v.row["log_a"], taken, class_block(v), lse, step, work())
+    fit = mlr_visit(v.data, order, v.row["log_a"], class_block(v), lse, step, work())
     return None if exact else {"fit": fit}
 
 
@@ -129,6 +129,10 @@ def mean(v: Visit) -> None:
     v.shared["w_bar"][:] += v.col["w_sum"] / np.float32(v.params["n_classes"])
 
 
+def shift(v: Visit) -> None:
+    mlr_shift_rows(v.data, v.shared["w_bar"], v.row["log_a"])
+
+
 def center(v: Visit) -> Mapping[str, Any]:
     return {"squares": mlr_center(v.col["W"], v.shared["w_bar"])}
 
@@ -150,6 +154,7 @@ class MLR:
         "visit": Kernel(visit, end_visit, begin_visit),
         "finish": Kernel(finish),
         "mean": Kernel(mean),
+        "shift": Kernel(shift),
         "center": Kernel(center),
         "scores": Kernel(scores),
         **mlr_polish.KERNELS,
@@ -214,6 +219,7 @@ class MLR:
         common = (
             self.start_pass(problem),
             self.mean_pass(problem),
+            self.shift_pass(),
             self.visit_pass(problem, 0.0, center=True, exact=ends_exact(problem)),
             self.scores_pass(),
         )
@@ -228,7 +234,7 @@ class MLR:
     def visit_pass(
         self, problem: Problem, rate: float, scale: float = 1.0, *, center: bool = False, exact: bool = False
     ) -> Pass:
-        """The visits of an epoch; with ``center`` each block first loses the class means of the epoch before.
+        """The visits of an epoch; with ``center`` each block first loses the class means, as log a has done.
 
         With ``exact`` each block scores all rows once more at its end, and what is returned and stored is of those.
         """
@@ -253,6 +259,9 @@ class MLR:
     def mean_pass(self, problem: Problem) -> Pass:
         params = {"n_classes": n_classes(problem)}
         return Pass("mean", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params)
+
+    def shift_pass(self) -> Pass:
+        return Pass("shift", "rows", "shift", reads=("log_a", "w_bar"), writes=("log_a",), data=True)
 
     def center_pass(self) -> Pass:
         return Pass("center", "cols", "center", reads=("W", "w_bar"), writes=("W",))
@@ -280,6 +289,7 @@ class MLR:
                 center, exact = epoch > 0 and last, last and ends_exact(problem)
                 if center:
                     yield self.mean_pass(problem)
+                    yield self.shift_pass()
                 visited = yield self.visit_pass(problem, rate, scale, center=center, exact=exact)
                 finished = yield self.finish_pass(problem, visited=not exact)
                 lse = finished["lse" if exact else "before"]

@@ -19,7 +19,8 @@ DEFAULTS: Settings = {
 }
 """``l2``; ``solver`` ds, lbfgs or lc; ``fit_intercept``. Of ds: ``polish`` number of Newton passes after the epochs;
 ``log_a`` exact or stochastic; ``learning_rate`` first step (None: 4, raised while the loss is small, halved when it
-rises); ``exact_objective`` whether rows are scored once more at the end. Of lbfgs and lc: ``history`` pairs of vectors kept. Of lc: ``inner`` most steps of a class in an epoch."""
+rises); ``exact_objective`` whether rows are scored once more at the end. Of lbfgs and lc: ``history`` pairs of vectors
+kept. Of lc: ``inner`` most steps of a class in an epoch."""
 DS_ONLY = {"polish": 0, "log_a": "exact", "learning_rate": None, "exact_objective": True}
 """Settings that mean nothing to the other solvers, with their defaults."""
 CHOICES = {

@@ -8,6 +8,7 @@ from oocml.kernels.mlr import ClassBlock, Step, implicit_residual, mlr_rank, mlr
 from oocml.kernels.mlr_finish import (
     mlr_finish_rows,
     mlr_losses_before,
+    mlr_shift_rows,
 )
 from tests.kernels.labelled import empty_lse, labelled_rows, log_sum_exp, work
 
@@ -57,7 +58,7 @@ def run_visit(rows, order, W, c, log_a, d, decay, eta, d_intercept, bounds):
     lse, fit, blocks = empty_lse(len(log_a)), 0.0, []
     for lo, hi in pairwise(bounds):
         block = ClassBlock(W[:, lo:hi].astype(f32, order="C"), c[lo:hi].astype(f32), lo)
-        fit += mlr_visit(rows, order, log_a.astype(f32), np.zeros(0, f32), block, lse, step, work())
+        fit += mlr_visit(rows, order, log_a.astype(f32), block, lse, step, work())
         blocks.append(block)
     return np.hstack([b.W for b in blocks]), np.concatenate([b.intercept for b in blocks]), lse, fit
 
@@ -168,10 +169,11 @@ def test_a_mean_just_taken_out_leaves_updates_and_losses_as_they_were():
     mean = rng.normal(size=len(W)).astype(np.float32)
     step, order = Step(rates, np.float32(0.3), np.float32(1)), rng.permutation(len(X))
     found = []
-    for taken in (np.zeros(0, np.float32), mean):
-        shift = taken[:, None] if len(taken) else 0
-        block, lse = ClassBlock(W - shift, c.copy(), 0), empty_lse(len(X))
-        fit = mlr_visit(rows, order, log_a, taken, block, lse, step, work())
-        found.append((block.W + shift, block.intercept, mlr_losses_before(lse[None], log_a), fit))
+    for taken in (0 * mean, mean):
+        block, lse, a = ClassBlock(W - taken[:, None], c.copy(), 0), empty_lse(len(X)), log_a.copy()
+        mlr_shift_rows(rows, taken, a)
+        fit = mlr_visit(rows, order, a, block, lse, step, work())
+        loss = mlr_losses_before(lse[None], a) - fit
+        found.append((block.W + taken[:, None], block.intercept, loss))
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
