@@ -21,6 +21,7 @@ from oocml.engine.events import Monitor, emit
 from oocml.engine.executors import Executor, OnDask
 from oocml.engine.in_process import InProcess
 from oocml.engine.judging import Validation
+from oocml.engine.malloc import limit_malloc
 from oocml.engine.rehearsal import rehearse
 from oocml.engine.score import ScoreMessage, few_rows, score_batch
 from oocml.engine.score import evaluate as score_run
@@ -86,17 +87,16 @@ class Workplace(NamedTuple):
 def plan_workers(
     model: Model, problem: Problem, panels: PanelSizes, workers: int | None, **asked: Any
 ) -> Plan:
-    """The plan for the given workers, or for as many as there are cores and memory for."""
+    """The plan for the given workers, or for as many as there are cores and memory for.
+
+    More workers change neither the width of blocks nor the layout.
+    """
     if workers is not None:
         return make_plan(model, problem, panels, workers=workers, **asked)
     cores = os.cpu_count() or 1
     at_once = TASKS_AT_ONCE if cores == 1 else MOST_AT_ONCE
     one = make_plan(model, problem, panels, workers=1, at_once=at_once, **asked)
-    chosen = {
-        **asked,
-        "task_memory": one.task_memory,
-        "layout": one.layout,
-    }  # which more workers don't change
+    chosen = {**asked, "task_memory": one.task_memory, "layout": one.layout}
     for n in range(cores, 1, -1):
         try:
             return make_plan(model, problem, panels, workers=n, advise=False, **chosen)
@@ -128,6 +128,7 @@ def open_workplace(
     with ExitStack() as stack:
         stack.callback(forget_context)  # with what its caches hold
         if session.schedule == "serial":
+            limit_malloc()
             plan = plan_workers(model, problem, panels, 0, **asked)
             compile_kernels(reference, problem.settings, say)  # takes what it takes, once, before any work
             sampler = stack.enter_context(MemorySampler())

@@ -23,7 +23,7 @@ COLS, CLASSES, NNZ_PER_ROW = 100_000, 1000, 100
 ROWS = {False: 20_000, True: 100_000}
 SOME_CLASSES = 20
 L2 = 1e-5
-EPOCHS = 3
+EPOCHS = 4
 GOAL = 10.0
 
 
@@ -48,7 +48,7 @@ def run(options: Options) -> Section:
                 "epoch_s": ours[workers]["steady"],
                 "G_updates_per_s": dataset.nnz * CLASSES / ours[workers]["steady"] / 1e9,
                 "first_epoch_s": ours[workers]["first"],
-                "with_exact_objective_s": ours[workers]["whole"],
+                "with_exact_objective_s": ours[workers]["last"],
             }
         )
     for jobs in dict.fromkeys((1, cores)):
@@ -72,12 +72,12 @@ def run(options: Options) -> Section:
 
 
 def our_epochs(options: Options, path: Any, workers: int) -> dict[str, float]:
-    """Seconds of the first epoch, a later one, and of an epoch with the exact objective that ends a training."""
+    """Seconds of the first epoch, of a later one, and of the last, which ends with the exact objective."""
     done = measure(path, options.scratch, {"l2": L2}, epochs=EPOCHS, schedule="sync", workers=workers)
     ends = [record["seconds"] for record in done.run.history]
     discard(options.scratch)
-    steady = median(np.diff(ends).tolist())
-    return {"first": ends[0], "steady": steady, "whole": steady + done.seconds - ends[-1]}
+    *later, last = np.diff(ends).tolist()
+    return {"first": ends[0], "steady": median(later), "last": last}
 
 
 def their_epoch(path: Any, jobs: int, n_classes: int) -> tuple[float, int]:

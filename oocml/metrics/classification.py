@@ -78,7 +78,7 @@ def label_codes(y: Float64Array, labels: Float64Array) -> Int64Array:
     A label that isn't there gets a negative code of its own (fractions share one), NaN becomes `UNLABELLED`.
     """
     if labels.size and not np.isnan(y).any():
-        offset = np.clip(y - labels[0], 0, labels.size - 1).astype(np.int64)
+        offset: Int64Array = np.clip(y - labels[0], 0, labels.size - 1).astype(np.int64)
         if np.array_equal(labels[offset], y):  # consecutive labels, all of them known: no search
             return offset
     position = np.searchsorted(labels, y)

@@ -6,10 +6,10 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     visit    tiles  every (row block, class block): fused score, update, log-sum-exp part per (row block, stripe)
     finish   rows   log a from the parts
 
-The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls), and out of
-log a by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives the
-exact objective, and exact log a, for nothing but the scores (``exact_objective`` false spares those, too). Newton passes
-end a segment if ``polish`` asks for them.
+The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls) and out of
+log a, by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives the exact
+objective and exact log a for nothing but the scores, which ``exact_objective`` false spares. Newton passes end a
+segment if ``polish`` asks for them.
 Steps: ``mlr_steps``; Newton passes: ``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -42,12 +43,36 @@ def transfer(
     finally:
         for _, moved in moving:
             moved.cancel()
-        wait(moved for _, moved in moving)
+        _wait_out([moved for _, moved in moving])
+
+
+def _wait_out(moved: list[Future[None]]) -> None:
+    """Wait for all, whatever interrupts that; an interrupt is raised afterwards."""
+    try:
+        wait(moved)
+    except BaseException:
+        _wait_out(moved)
+        raise
+
+
+_lock = threading.Lock()
+
+
+def _threads() -> ThreadPoolExecutor:
+    with _lock:
+        return _made()
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
+def _made() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="oocml-transfer")
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # threads stay with the parent
+def _after_fork() -> None:
+    """Threads stay with the parent, and so does whoever held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _made.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

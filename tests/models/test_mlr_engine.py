@@ -8,6 +8,7 @@ from oocml.engine.in_memory import InMemory
 from oocml.models.protocol import derive_seed
 from oocml.schedule.layout import Layout
 from oocml.schedule.tasks import sub_epochs
+from oocml.cli.look import write_html
 from tests.models.mlr_oracles import write_panels
 from tests.models.test_mlr import planted, training
 
@@ -55,6 +56,20 @@ def test_engine_agrees_with_the_program_run_on_arrays(stored, tmp_path):
     assert run.summary()["objective"] == pytest.approx(expected.finals[0].objective, rel=1e-6)
     for name, values in weights(run).items():
         np.testing.assert_allclose(values, expected.joined(name), rtol=1e-4, atol=1e-5)
+
+
+def test_without_the_exact_objective_weights_are_the_same_and_none_is_told(stored, tmp_path):
+    settings = {"l2": 1e-3}
+    exact = trained(stored[2], tmp_path / "exact.zarr", settings=settings)
+    quick = trained(stored[2], tmp_path / "quick.zarr", settings={**settings, "exact_objective": False})
+    assert all(np.array_equal(values, weights(exact)[name]) for name, values in weights(quick).items())
+    assert quick.summary()["objective"] is None
+    assert quick.summary()["updates"] < exact.summary()["updates"]
+    running, last = (run.history[-1]["objective"] for run in (quick, exact))
+    assert last == exact.summary()["objective"] != pytest.approx(running, rel=1e-6)
+    quick = api.resume(quick.path, epochs=1, schedule="serial")
+    assert quick.summary()["objective"] is None
+    write_html(quick, tmp_path / "report.html")
 
 
 def test_result_does_not_depend_on_the_number_of_class_blocks(stored, tmp_path):

@@ -43,6 +43,9 @@ def test_settings_with_a_meaning_pass(settings):
         ({"learning_rate": 1e30}, "learning_rate is 1e.30"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"solver": "lbfgs", "polish": 1}, "polish is a setting of solver=ds"),
+        ({"exact_objective": "yes"}, "exact_objective is 'yes'; mlr has True, False"),
+        ({"polish": 1, "exact_objective": False}, "leave exact_objective=false out, or polish"),
+        ({"solver": "lbfgs", "exact_objective": False}, "exact_objective is a setting of solver=ds"),
         ({"solver": "lc", "learning_rate": 1.0}, "learning_rate is a setting of solver=ds"),
     ],
 )

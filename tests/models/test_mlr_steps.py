@@ -118,3 +118,15 @@ def test_epochs_report_the_loss_of_rows_before_their_own_updates():
     # long steps fit each row to itself, which must not show: the first epoch tells no less than is true at its end
     told = training(X, y).run(2).epochs[0].extra["loss"]
     assert told > training(X, y).run(1).finals[0].extra["loss"]
+
+
+def test_exact_losses_are_held_against_exact_ones_only():
+    steps = StepSizes(None)
+    steps.learn(1.0)
+    steps.learn(0.5, exact=True)  # below what rows told before their updates, so no measure for the next
+    steps.learn(1.0)
+    assert (steps.caution, steps.boost) == (1.0, 1.0)
+    steps.learn(0.1, exact=True)
+    assert (steps.caution, steps.boost) == (1.0, 1.0)
+    steps.learn(0.1 * RISE * 1.01, exact=True)
+    assert steps.caution == 0.5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oocml.errors import DamagedStore
-from oocml.store import arrays
+from oocml.store import arrays, transfers
 from oocml.store.arrays import StoredArray
 from oocml.store.transfers import transfer
 from tests.store.memory import MemoryChunks
@@ -93,3 +93,24 @@ def test_one_padded_chunk_is_in_memory_at_a_time(monkeypatch, columns):
     found, _ = array.read(chunks, 0, 1, block.shape, crc, take=np.empty)
     assert np.array_equal(found, block)
     assert most <= 2  # a generator lets go of a buffer when it has the next one
+
+
+def test_however_often_it_is_interrupted_nothing_is_on_its_way_afterwards(monkeypatch):
+    on_its_way, left, wait = set(), [2], transfers.wait
+
+    def interrupted(moved):
+        if left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        wait(moved)
+
+    def move(key, view):
+        on_its_way.add(key)
+        time.sleep(0.02)
+        on_its_way.discard(key)
+
+    monkeypatch.setattr(transfers, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(transfer(move, PARTS, together=True))
+    assert left == [0]
+    assert not on_its_way
