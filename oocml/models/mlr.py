@@ -7,9 +7,9 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     finish   rows   log a from the parts
 
 The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls) and out of
-log a, by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives the exact
-objective and exact log a for nothing but the scores, which ``exact_objective`` false spares. Newton passes end a
-segment if ``polish`` asks for them.
+log a, by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives
+the exact objective and exact log a for nothing but the scores, which ``exact_objective`` false spares. Newton passes
+end a segment if ``polish`` asks for them.
 Steps: ``mlr_steps``; Newton passes: ``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 
