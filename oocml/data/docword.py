@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from oocml.data.dataset import Dataset
 
 ROWS_AT_ONCE = 1 << 16
-MOST_EMPTY = 1000
-"""Documents for each entry that a file may promise, beside a few."""
+FEW, MOST_EMPTY = 1 << 16, 1000
+"""Documents that a file may promise: a few, and so many for each entry."""
 TAIL_BYTES = 1 << 18
 """Read at a time behind the end of a part, and before its beginning."""
 REASONS = {
@@ -193,7 +193,7 @@ def read_header(path: str) -> DocwordHeader:
         if not 1 <= number <= documents.MAX_COUNT:
             raise InputError(f"{path} promises {number} {what}; 1 to {documents.MAX_COUNT} are possible")
     n_documents, n_words, n_entries = numbers
-    if n_documents > ROWS_AT_ONCE + MOST_EMPTY * n_entries:  # each would be a row
+    if n_documents > FEW + MOST_EMPTY * n_entries:  # each would be a row
         raise InputError(
             f"{path} promises {n_documents} documents but only {n_entries} entries, so that nearly all documents "
             "would be empty; correct its first line"

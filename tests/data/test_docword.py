@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oocml.data import docword
@@ -34,6 +34,7 @@ def made(path, text):
     blank=st.booleans(),
     packed=st.booleans(),
 )
+@example([{}, {}, {}, {}], 1, 6, False, False)
 def test_documents_are_the_same_however_the_file_is_cut(folder, docs, part_bytes, block, blank, packed):
     text = docword_text(docs, blank_lines=blank).encode()
     (folder / "x").write_bytes(gzip.compress(text) if packed else text)
