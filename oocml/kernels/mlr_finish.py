@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
+from numba import njit
 
 from oocml.kernels.jit import jit
 from oocml.kernels.mlr import merge_lse
@@ -71,15 +72,22 @@ def mlr_row_scales(rows, some, rates, d_intercept, histogram):
             histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"}, forceinline=True)
+def row_dot(rows, i, w):
+    """x_i . w in several sums at a time: one would wait for its own last addition."""
+    # e=nonzero
+    total = _ZERO
+    for e in range(rows.indptr[i], rows.indptr[i + 1]):
+        total += w[rows.indices[e]] * rows.data[e]
+    return total
+
+
 @jit
 def mlr_shift_rows(rows, w_bar, log_a):
     """log_a[i] += x_i . w_bar: what it is once ``w_bar`` is taken out of every class's weights."""
-    # i=row, e=nonzero
+    # i=row
     for i in range(len(rows.indptr) - 1):
-        shift = _ZERO
-        for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            shift += w_bar[rows.indices[e]] * rows.data[e]
-        log_a[i] += shift
+        log_a[i] += row_dot(rows, i, w_bar)
 
 
 @jit

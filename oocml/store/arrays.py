@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oocml.errors import DamagedStore
-from oocml.store.buffers import aligned_empty
+from oocml.store.buffers import BufferPool, aligned_empty
 from oocml.store.chunks import Chunks
 from oocml.store.transfers import Part, transfer
 
@@ -27,6 +27,8 @@ MAX_STAMP = 2**62
 CHUNK_BYTES = 4 * 2**20
 """Large enough for the disk, and small beside a block: a chunk that is not full is padded in memory."""
 PAGE_BYTES = 4096
+_PADDED = BufferPool(2 * CHUNK_BYTES)
+"""For chunks that are not full: mapping memory for each of them costs as much as filling it."""
 CHUNKS_OF_TYPICAL = 4
 """At least, of a block whose length is its own: the last one is half empty on average."""
 
@@ -87,24 +89,26 @@ class StoredArray:
 
     def write(self, chunks: Chunks, index: int, stamp: int, block: Array) -> tuple[int, int]:
         """Store a block; returns its checksum and the bytes written."""
-        crc = self._identity_crc(index, stamp)
+        crc, n_bytes = self._identity_crc(index, stamp), 0
+        padding: dict[str, Array] = {}
 
         def parts() -> Iterator[Part]:
             nonlocal crc
             for key, where in self._chunks(index, stamp, block.shape):
                 part = block[(*where, ...)]  # an array even of a scalar
                 if part.shape != self.chunk_shape or not part.flags.c_contiguous:
-                    padded = aligned_empty(self.chunk_shape, self.dtype)
+                    padded = _PADDED.take(self.chunk_shape, self.dtype)
                     padded[...] = 0
                     padded[tuple(slice(n) for n in part.shape)] = part
-                    part = padded
+                    part = padding[key] = padded
                 view = _bytes_of(part)
                 crc = crc32c.crc32c(view, crc)
                 yield key, view
 
-        n_bytes = sum(
-            len(view) for _, view in transfer(chunks.put, parts(), together=self._is_cut_whole(block))
-        )
+        for key, view in transfer(chunks.put, parts(), together=self._is_cut_whole(block)):
+            n_bytes += len(view)
+            if key in padding:
+                _PADDED.give(padding.pop(key))
         return crc, n_bytes
 
     def read(
