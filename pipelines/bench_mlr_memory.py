@@ -69,7 +69,7 @@ def run(options: Options) -> Section:
     if not options.memcap:
         section.notes.append("no --memcap PROGRAM given: nothing ran under a memory limit")
     section.notes.append(
-        "trained without the exact objective: rates are of visits alone, as the bare kernel's are"
+        "trained with exact_objective=false: rows are not scored once more in the last epoch"
     )
     return section
 

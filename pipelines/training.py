@@ -25,7 +25,7 @@ class Point:
     """Epochs or iterations done."""
     seconds: float
     """Since the first dispatch."""
-    objective: float
+    objective: float | None
     exact: bool
     passes: float
     """Passes over the data so far: every entry once is one, for mlr with every class."""
@@ -64,9 +64,11 @@ class Recorder:
             case EpochDone():
                 self.points.append(self._point(event.number, event.seconds, event.objective, event.exact))
             case RunDone():
-                self.end = self._point(event.epochs, event.seconds, event.objective, exact=True)
+                self.end = self._point(
+                    event.epochs, event.seconds, event.objective, event.objective is not None
+                )
 
-    def _point(self, step: int, seconds: float, objective: float, exact: bool) -> Point:
+    def _point(self, step: int, seconds: float, objective: float | None, exact: bool) -> Point:
         return Point(step, seconds, objective, exact, self.passes, self.read_bytes, self.write_bytes)
 
 
@@ -80,12 +82,12 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        """From the first dispatch to the last commit, the exact objective at the end included."""
+        """From the first dispatch to the last commit, with the exact objective unless it was left out."""
         return float(self.summary["seconds"])
 
     @property
     def objective(self) -> float:
-        """Exact, of the final state."""
+        """Exact, of the final state; a training without it has none."""
         return float(self.summary["objective"])
 
 

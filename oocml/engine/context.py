@@ -20,7 +20,7 @@ from oocml.errors import InputError
 from oocml.models.protocol import Array, Kernel, Model, Problem, StateSpec
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, block_bounds, block_shape, stored_array
-from oocml.store.arrays import StoredArray
+from oocml.store.arrays import PADDED, StoredArray
 from oocml.store.buffers import BufferPool, aligned_empty
 from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
@@ -170,7 +170,7 @@ def is_stopped(driver: str) -> bool:
 
 def trim_pools() -> None:
     """Let go of the memory this process keeps for the blocks of its next tasks."""
-    for pool in _pools:
+    for pool in (*_pools, PADDED):
         pool.trim()
 
 

@@ -3,7 +3,6 @@
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit
 
 from oocml.kernels.jit import jit
 from oocml.kernels.mlr import merge_lse
@@ -56,15 +55,13 @@ def mlr_losses_before(lse, log_a):
 
 @jit
 def mlr_row_scales(rows, some, rates, d_intercept, histogram):
-    """Count rows with labels in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
+    """Count rows in a histogram of log2 r_i in steps of 1/16, r_i = sum_j d_j x_ij^2 + d_intercept.
 
-    Only the rows ``some`` are looked at. ``rates`` as in `oocml.kernels.mlr.Step`.
+    Only the rows ``some`` are looked at, which have labels. ``rates`` as in `oocml.kernels.mlr.Step`.
     """
     # i=row, e=nonzero
     half = len(histogram) // 2
     for i in some:
-        if rows.label_indptr[i] == rows.label_indptr[i + 1]:
-            continue
         total = np.float64(d_intercept)
         for e in range(rows.indptr[i], rows.indptr[i + 1]):
             total += np.float64(rates[rows.indices[e], 0]) * rows.data[e] * rows.data[e]
@@ -72,22 +69,15 @@ def mlr_row_scales(rows, some, rates, d_intercept, histogram):
             histogram[min(max(np.int64(16 * np.log2(total)) + half, 0), len(histogram) - 1)] += 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"}, forceinline=True)
-def row_dot(rows, i, w):
-    """x_i . w in several sums at a time: one would wait for its own last addition."""
-    # e=nonzero
-    total = _ZERO
-    for e in range(rows.indptr[i], rows.indptr[i + 1]):
-        total += w[rows.indices[e]] * rows.data[e]
-    return total
-
-
 @jit
 def mlr_shift_rows(rows, w_bar, log_a):
     """log_a[i] += x_i . w_bar: what it is once ``w_bar`` is taken out of every class's weights."""
-    # i=row
+    # i=row, e=nonzero
     for i in range(len(rows.indptr) - 1):
-        log_a[i] += row_dot(rows, i, w_bar)
+        shift = _ZERO
+        for e in range(rows.indptr[i], rows.indptr[i + 1]):
+            shift += w_bar[rows.indices[e]] * rows.data[e]
+        log_a[i] += shift
 
 
 @jit

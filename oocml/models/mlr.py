@@ -7,9 +7,9 @@ each row's log a_i = -log sum_k exp(z_ik) of the epoch before, no class needs an
     finish   rows   log a from the parts
 
 The last epoch of a segment begins with the class means taken out of W (the loss doesn't change, L2 falls) and out of
-log a, by the passes ``mean`` and ``shift``. Its visits score all rows once more while they have the block: that gives
-the exact objective and exact log a for nothing but the scores, which ``exact_objective`` false spares. Newton passes
-end a segment if ``polish`` asks for them.
+log a, by the passes ``class_means`` and ``shift``. Its visits score all rows once more while they have the block: that
+gives the exact objective and exact log a for nothing but the scores, which ``exact_objective`` false spares. Newton
+passes end a segment if ``polish`` asks for them.
 Steps: ``mlr_steps``; Newton passes: ``mlr_polish``; other solvers: ``mlr_lbfgs``, ``mlr_lc``.
 """
 
@@ -54,7 +54,7 @@ BATCH_SOLVERS: Mapping[str, Any] = {"lbfgs": mlr_lbfgs, "lc": mlr_lc}
 STOCHASTIC_RATE = 0.5
 """Step of log a under ``log_a = "stochastic"``; 1 would be a Newton step."""
 SCALED_ROWS = 512
-"""Of a panel, at most, whose scales the step is chosen from: their median is within 5 % of that of all."""
+"""Labelled rows of a panel, at most, whose scales the step is chosen from."""
 BLOCK = ("W", "intercept")
 
 
@@ -88,9 +88,11 @@ def work() -> Array:
 def start(v: Visit) -> Mapping[str, Any]:
     histogram = np.zeros(HISTOGRAM_BINS)
     d_intercept = np.float32(v.params["fit_intercept"])
-    some = np.random.default_rng(v.seed).permutation(v.n_rows)[:SCALED_ROWS]
+    labelled = np.flatnonzero(v.data.weight)
+    some = np.random.default_rng(v.seed).permutation(labelled)[:SCALED_ROWS]
     mlr_row_scales(v.data, some, v.constants["rates"], d_intercept, histogram)
-    return {"histogram": histogram, "n_labelled": np.count_nonzero(v.data.weight)}
+    stand_for = len(labelled) / max(1, len(some))
+    return {"histogram": stand_for * histogram, "n_labelled": len(labelled)}
 
 
 def visit(v: Visit) -> Mapping[str, Any] | None:
@@ -258,7 +260,7 @@ class MLR:
 
     def mean_pass(self, problem: Problem) -> Pass:
         params = {"n_classes": n_classes(problem)}
-        return Pass("mean", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params)
+        return Pass("class_means", "once", "mean", reads=("w_sum",), writes=("w_bar",), params=params)
 
     def shift_pass(self) -> Pass:
         return Pass("shift", "rows", "shift", reads=("log_a", "w_bar"), writes=("log_a",), data=True)

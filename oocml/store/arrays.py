@@ -27,7 +27,7 @@ MAX_STAMP = 2**62
 CHUNK_BYTES = 4 * 2**20
 """Large enough for the disk, and small beside a block: a chunk that is not full is padded in memory."""
 PAGE_BYTES = 4096
-_PADDED = BufferPool(2 * CHUNK_BYTES)
+PADDED = BufferPool(2 * CHUNK_BYTES)
 """For chunks that are not full: mapping memory for each of them costs as much as filling it."""
 CHUNKS_OF_TYPICAL = 4
 """At least, of a block whose length is its own: the last one is half empty on average."""
@@ -97,7 +97,7 @@ class StoredArray:
             for key, where in self._chunks(index, stamp, block.shape):
                 part = block[(*where, ...)]  # an array even of a scalar
                 if part.shape != self.chunk_shape or not part.flags.c_contiguous:
-                    padded = _PADDED.take(self.chunk_shape, self.dtype)
+                    padded = PADDED.take(self.chunk_shape, self.dtype)
                     padded[...] = 0
                     padded[tuple(slice(n) for n in part.shape)] = part
                     part = padding[key] = padded
@@ -108,7 +108,7 @@ class StoredArray:
         for key, view in transfer(chunks.put, parts(), together=self._is_cut_whole(block)):
             n_bytes += len(view)
             if key in padding:
-                _PADDED.give(padding.pop(key))
+                PADDED.give(padding.pop(key))
         return crc, n_bytes
 
     def read(

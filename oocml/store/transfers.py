@@ -41,17 +41,17 @@ def transfer(
             moved.result()
             yield part
     finally:
-        for _, moved in moving:
-            moved.cancel()
         _wait_out([moved for _, moved in moving])
 
 
-def _wait_out(moved: list[Future[None]]) -> None:
-    """Wait for all, whatever interrupts that; an interrupt is raised afterwards."""
+def _wait_out(moving: list[Future[None]]) -> None:
+    """Cancel what has not begun and wait for the rest; what interrupts that is raised afterwards."""
     try:
-        wait(moved)
+        for moved in moving:
+            moved.cancel()
+        wait(moving)
     except BaseException:
-        _wait_out(moved)
+        _wait_out(moving)
         raise
 
 

@@ -1,10 +1,22 @@
 """How steps follow the loss, and what comes of it: more epochs seldom make a model worse (see docs/limits.md)."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from oocml.models.mlr_steps import FIRST_RATE, LARGEST_BOOST, LOSS_AT_REST, RISE, SHORT, StepSizes
+from oocml.kernels.mlr import LabelledRows
+from oocml.models.mlr import start
+from oocml.models.mlr_steps import (
+    FIRST_RATE,
+    LARGEST_BOOST,
+    LOSS_AT_REST,
+    RISE,
+    SHORT,
+    StepSizes,
+    median_scale,
+)
 from tests.models.test_mlr import planted, training
 
 
@@ -130,3 +142,28 @@ def test_exact_losses_are_held_against_exact_ones_only():
     assert (steps.caution, steps.boost) == (1.0, 1.0)
     steps.learn(0.1 * RISE * 1.01, exact=True)
     assert steps.caution == 0.5
+
+
+def test_the_scale_of_steps_is_that_of_labelled_rows_however_few():
+    rows = np.ones((2000, 1), np.float32)
+    indptr, labelled = np.arange(2001), np.zeros(2000, bool)
+    labelled[::100] = True
+    rows[labelled] = 8
+    data = LabelledRows(
+        indptr,
+        np.zeros(2000, np.int32),
+        rows[:, 0],
+        np.concatenate([[0], np.cumsum(labelled)]),
+        np.zeros(20, np.int64),
+        labelled.astype(np.float32),
+    )
+    constants = {"rates": np.ones((1, 2), np.float32)}
+    visit = SimpleNamespace(data=data, seed=0, params={"fit_intercept": False}, constants=constants)
+    found = start(visit)
+    assert found["n_labelled"] == found["histogram"].sum() == 20
+    assert median_scale(found["histogram"]) == pytest.approx(64, rel=0.05)
+    everybody = data._replace(
+        label_indptr=indptr, labels=np.zeros(2000, np.int64), weight=np.ones(2000, np.float32)
+    )
+    visit.data = everybody
+    assert start(visit)["histogram"].sum() == pytest.approx(2000)
