@@ -121,8 +121,6 @@ def train(model: str, data: str, run: str, **options: Any) -> dict[str, Any]:
     MODEL is mlr, mf, fm, poly, lda, gmm or robirank, or path/to/file.py:Model. Ctrl-C leaves a run
     that `oocml resume` finishes.
     """
-    if options["schedule"] == "serial" and options["scheduler"] is not None:
-        raise UsageError("--schedule serial uses no cluster; leave out --scheduler or choose sync")
     limit_malloc()
     from oocml import api
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from oocml.config import format_size
 from oocml.data.dataset import Dataset, open_cached
 from oocml.engine.context import problem_of, trim_pools
 from oocml.engine.executors import Executor
@@ -146,7 +147,7 @@ def batches(run: RunStore, dataset: Dataset, memory: int | None, n_workers: int,
         least = max((size - own for size, own in zip(sizes, kept, strict=True)), default=0)
         if room < least or (not any(kept) and room < max(sizes, default=0)):
             raise DoesNotFit(
-                f"scoring needs {(others + least) >> 20}MiB a worker but has {memory >> 20}MiB; raise --memory"
+                f"scoring needs {format_size(others + least)} a worker but has {format_size(memory)}; raise --memory"
             )
     bounds = group_bounds(sizes, max(1, min(room, sum(sizes) // max(1, n_workers) + 1)))
     found, rows = [], np.diff(dataset.panel_bounds).tolist()
