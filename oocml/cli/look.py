@@ -74,7 +74,7 @@ def write_html(run: Run, out: str | os.PathLike[str]) -> None:
 
 @click.command(cls=Verb, show=partial(show_with_parts, show=show_run))
 @click.argument("path")
-@click.option("--deep", is_flag=True, help="Read everything and compare checksums.")
+@click.option("--deep", is_flag=True, help="Read everything and compare the checksums there are.")
 def info(path: str, deep: bool) -> dict[str, Any]:
     """What a store is, what is in it, and whether it is whole."""
     from oocml import api

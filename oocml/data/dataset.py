@@ -26,11 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
 
 from oocml.data.flat_arrays import find_flat
+from oocml.data.strict_store import StrictStore, unreadable
 from oocml.data.zarr_arrays import crc_of
 from oocml.errors import DamagedStore, InputError
 from oocml.types import Csr, Float32Array, Float64Array, Int64Array, LabelSets, Panel
@@ -42,34 +41,22 @@ SCHEMA = 1
 """Version of the layout above. A reader refuses what is newer than itself."""
 
 
-class StrictStore(WrapperStore[LocalStore]):
-    """A store in which an absent chunk is damage, never the fill value."""
-
-    _supports_sync_io = False
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        value = await super().get(key, prototype, byte_range)
-        if value is None and "/c/" in key:
-            raise DamagedStore(f"{self._store.root}: chunk {key} is missing; ingest the dataset again")
-        return value
-
-
 def read_kind(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     """What the store at ``path`` says it is, and its ``oocml`` attributes.
 
     Raises
     ------
     InputError
-        Nothing is there, or it isn't a store of ours.
+        Nothing is there, it may not be read, or it isn't a store of ours.
     """
     here = Path(path)
-    if not here.exists():
-        raise InputError(f"{here} does not exist")
     try:
+        if not here.exists():
+            raise InputError(f"{here} does not exist")
         attrs = json.loads((here / "zarr.json").read_bytes())["attributes"]["oocml"]
         return str(attrs["kind"]), attrs
+    except PermissionError as error:
+        raise unreadable(error) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{here} is not an oocml store (no zarr.json with an 'oocml' attribute)") from None
 
@@ -102,7 +89,7 @@ class Dataset:
         Raises
         ------
         InputError
-            Missing, not a dataset, of a newer schema, or damaged (`DamagedStore`).
+            Missing, unreadable, not a dataset, of a newer schema, or damaged (`DamagedStore`).
         """
         kind, attrs = read_kind(path)
         if kind != "dataset":
@@ -183,8 +170,7 @@ class Dataset:
     def read_panel(self, p: int) -> Panel:
         """All data of panel ``p``; dense data comes as a `Csr` of its non-zero values."""
         X = self._read_csr(p) if self.sparse else csr_of_dense(self.read_dense_panel(p))
-        lo, hi = self._rows_of(p)
-        return Panel(X, self.read_labels(p), self._read("row_ids", slice(lo, hi)), self.read_qid(p))
+        return Panel(X, self.read_labels(p), self.read_row_ids(p), self.read_qid(p))
 
     def read_dense_panel(self, p: int) -> Float32Array:
         """Panel ``p`` of dense data, shape (rows, n_cols)."""
@@ -202,6 +188,10 @@ class Dataset:
             return self._read("y", slice(lo, hi))
         indptr = self._read("y/indptr", slice(lo, hi + 1))
         return LabelSets(indptr - indptr[0], self._read("y/indices", slice(int(indptr[0]), int(indptr[-1]))))
+
+    def read_row_ids(self, p: int) -> Int64Array:
+        """Row number in the source of each row of panel ``p``."""
+        return self._read("row_ids", slice(*self._rows_of(p)))  # type: ignore[no-any-return]
 
     def read_qid(self, p: int) -> Int64Array | None:
         """Query of each row of panel ``p``; rows of one query are consecutive and never split by a panel."""
@@ -251,8 +241,8 @@ class Dataset:
     def info(self, *, deep: bool = False) -> dict[str, Any]:
         """What the store is and whether it is whole; the keys of ``oocml info --json``.
 
-        ``whole`` compares shapes and chunk sizes of every panel; with ``deep`` every panel is read, too, and so
-        its checksum compared.
+        ``whole`` compares shapes and chunk sizes of every array; with ``deep`` everything is read, too. Checksums
+        cover the entries; all else is looked at for what can't be (`oocml.data.check`).
         """
         from oocml.data.dataset_info import describe
 
@@ -275,7 +265,7 @@ class Dataset:
         return self._group[name]
 
     def _read(self, name: str, rows: slice = slice(None)) -> Any:
-        """An array or a range of it, contiguous and writeable; damage is named."""
+        """An array or a range of it, contiguous and writeable; damage is named, and what may not be read."""
         flat = find_flat(os.path.join(self.path, name))
         try:
             if flat is None:

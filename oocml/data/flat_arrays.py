@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from oocml.data.strict_store import unreadable
 from oocml.data.zarr_arrays import CHUNK_BYTES, create
 from oocml.errors import DamagedStore
 
@@ -66,12 +67,20 @@ class FlatArray:
                 os.close(descriptor)
 
     def read_into(self, lo: int, values: npt.NDArray[Any]) -> None:
-        """Fill ``values`` with the entries from ``lo`` on; `DamagedStore` if they are not there."""
+        """Fill ``values`` with the entries from ``lo`` on.
+
+        Raises
+        ------
+        InputError
+            They may not be read, or are not there (`DamagedStore`).
+        """
         for n, offset, part in self._parts(lo, values.view(np.uint8).data):
             try:
                 descriptor = os.open(self._file(n), os.O_RDONLY)
             except FileNotFoundError:
                 raise DamagedStore(f"chunk {self._file(n)} is missing") from None
+            except PermissionError as error:
+                raise unreadable(error) from None
             try:
                 while part:
                     got = os.preadv(descriptor, [part], offset)

@@ -33,9 +33,10 @@ import zarr
 from zarr.storage import LocalStore
 
 from oocml.data.column_order import ColumnOrder
-from oocml.data.dataset import Dataset, StrictStore, open_cached, read_kind
+from oocml.data.dataset import Dataset, open_cached, read_kind
 from oocml.data.flat_arrays import FlatArray
 from oocml.data.identity import dataset_sha256
+from oocml.data.strict_store import StrictStore
 from oocml.errors import DamagedStore, InputError
 from oocml.kernels.tiles import cut_rows, fill_indptr
 from oocml.store.buffers import aligned_empty

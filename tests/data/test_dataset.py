@@ -1,3 +1,6 @@
+import errno
+import io
+import os
 import pickle
 
 import anndata
@@ -163,6 +166,41 @@ def flip_a_bit(chunk):
     chunk.write_bytes(content)
 
 
+@pytest.fixture
+def labelled(tmp_path):
+    writer = DatasetWriter(tmp_path / "d.zarr", n_cols=9, label_kind="sets")
+    sets = LabelSets(np.array([0, 2, 2, 3]), np.array([0, 1, 1], np.int32))
+    for p in range(2):
+        writer.write_panel(p, panel_of(range(3), sets))
+    return writer.finish(n_panels=2, labels=[7, 9], label_names=["seven", "nine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "what"),
+    [
+        ("y/indptr", 4, 99, "pointers to the labels of panel 1"),
+        ("y/indptr", 1, 3, "pointers to the labels of panel 0"),
+        ("y/indices", 3, 2, "panel 1 has labels outside 0..1"),
+        ("y/indices", 0, -1, "panel 0 has labels outside 0..1"),
+        ("labels", 1, 7, "labels are not in increasing order"),
+        ("row_ids", 5, -(2**62), "panel 1 has row numbers below 0"),
+        ("feature_nnz", 8, 2**40, "columns have"),
+        ("feature_sumsq", 0, np.nan, "statistics of columns 0..8"),
+    ],
+)
+def test_what_cannot_be_is_found_where_there_is_no_checksum(labelled, name, at, value, what):
+    assert Dataset.open(labelled).problem(deep=True) is None
+    zarr.open_array(f"{labelled}/{name}", mode="r+")[at] = value
+    assert Dataset.open(labelled).info()["whole"]
+    assert what in Dataset.open(labelled).problem(deep=True)
+
+
+def test_names_that_are_no_text_are_found(labelled, tmp_path):
+    chunk = tmp_path / "d.zarr/label_names/c/0"
+    chunk.write_bytes(chunk.read_bytes().replace(b"nine", b"\xff\xff\xff\xff"))
+    assert "label_names is damaged" in Dataset.open(labelled).problem(deep=True)
+
+
 def test_missing_panel_is_found(path, tmp_path):
     (tmp_path / "d.zarr/panels/2/X/data/zarr.json").unlink()
     assert "panels/2/X/data" in Dataset.open(path).info()["problem"]
@@ -196,6 +234,28 @@ def test_dataset_without_its_bounds_is_damaged(path, tmp_path):
     (tmp_path / "d.zarr/panel_bounds/zarr.json").unlink()
     with pytest.raises(DamagedStore, match="is damaged"):
         Dataset.open(path)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "y/c/0", "y/zarr.json", "label_names/zarr.json", "labels/c/0"])
+def test_what_may_not_be_read_is_no_damage(path, monkeypatch, name):
+    """Patched, as root may read whatever its mode."""
+    whole, opened = Dataset.open(path), {"io": io.open, "os": os.open}
+    assert whole.info()["whole"]
+
+    def denied(of):
+        def open_file(file, *arguments, **options):
+            if str(file).endswith(f"d.zarr/{name}"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(file))
+            return opened[of](file, *arguments, **options)
+
+        return open_file
+
+    monkeypatch.setattr("os.open", denied("os"))
+    monkeypatch.setattr("io.open", denied("io"))  # pathlib's
+    monkeypatch.setattr("builtins.open", denied("io"))
+    with pytest.raises(InputError, match=rf"d\.zarr/{name} may not be read .*change its permissions") as told:
+        Dataset.open(path).info(deep=True)
+    assert not isinstance(told.value, DamagedStore)
 
 
 def test_a_disk_that_fails_is_told_as_damage(tmp_path, monkeypatch):
