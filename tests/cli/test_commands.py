@@ -56,7 +56,6 @@ def test_no_arguments_show_help_and_fail(run_cli):
         ["train", "mlr", "d.zarr", "r.zarr", "--nosuchoption"],
         ["train", "mlr", "d.zarr", "r.zarr", "--epochs", "0"],
         ["train", "mlr", "d.zarr", "r.zarr", "--memory", "700"],
-        ["train", "mlr", "d.zarr", "r.zarr", "--schedule", "serial", "--scheduler", "tcp://x"],
         ["train", "nosuchmodel", "d.zarr", "r.zarr", "--set", "l2=1"],
         ["train", "mlr", "d.zarr", "r.zarr", "--set", "l2"],
         ["plan", "mlr", "--memory", "1GiB"],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -152,3 +153,17 @@ def test_one_unknown_setting_or_value_is_one_line(run_cli, folder, tmp_path):
         assert json.loads(done.out)["exit_code"] == 2
         assert done.err.count("\n") == 1
     assert not (tmp_path / "r.zarr").exists()
+
+
+def test_serial_training_on_a_cluster_is_refused(run_cli, folder, tmp_path):
+    where = ["--scheduler", "tcp://127.0.0.1:9"]
+    done = run_cli("train", "mlr", folder / "train.zarr", tmp_path / "r.zarr", *SERIAL, *where)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: --schedule serial uses no cluster; leave out --scheduler or choose sync\n"
+    assert not (tmp_path / "r.zarr").exists()
+
+
+def test_little_memory_for_scoring_is_told_in_units_that_fit(run_cli, folder):
+    done = run_cli("evaluate", folder / "run.zarr", folder / "test.zarr", "--memory", "1KiB")
+    assert (done.code, done.out) == (3, "")
+    assert re.search(r"needs [1-9][\d.]* KiB a worker but has 1\.00 KiB; raise --memory", done.err), done.err
