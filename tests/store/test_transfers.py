@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -128,3 +129,30 @@ def test_however_often_it_is_interrupted_nothing_is_on_its_way_afterwards(monkey
         list(transfer(move, PARTS, together=True))
     assert left == [0]
     assert not on_its_way
+
+
+def test_first_transfers_at_the_same_time_share_their_threads(monkeypatch):
+    made = []
+
+    def slow(*arguments, **options):
+        made.append(ThreadPoolExecutor(*arguments, **options))
+        time.sleep(0.02)  # long enough for the other one to find none
+        return made[-1]
+
+    transfers._made.cache_clear()
+    monkeypatch.setattr(transfers, "ThreadPoolExecutor", slow)
+    both = threading.Barrier(2, timeout=10)
+
+    def first(key):
+        both.wait()
+        return transfers._threads()
+
+    try:
+        with ThreadPoolExecutor(2) as callers:
+            found = list(callers.map(first, "ab"))
+        assert found[0] is found[1]
+        assert len(made) == 1
+    finally:
+        transfers._made.cache_clear()
+        for pool in made:
+            pool.shutdown()
