@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import oocml
+from oocml import training
 from oocml.engine.driver import Driver
 from oocml.engine.events import Event, Notice, RunStarted, TaskDone
 from oocml.errors import DoesNotFit, InputError, UsageError
@@ -230,3 +231,18 @@ def test_what_an_interrupted_training_reads_again_is_planned(tmp_path, data):
         oocml.train("fm", data, out, epochs=3, schedule="serial", row_blocks=3, col_blocks=2, monitors=[stop])
     told = oocml.resume(out).summary()
     assert 0.8 < told["read_bytes"] / told["planned_read_bytes"] < 1.1
+
+
+def test_serial_training_bounds_malloc_before_it_plans(tmp_path, data, monkeypatch):
+    """Before there are threads: the arenas of those that are there already stay."""
+    order: list[str] = []
+    plan = training.plan_workers
+
+    def planned(*arguments: Any, **asked: Any) -> Any:
+        order.append("plan")
+        return plan(*arguments, **asked)
+
+    monkeypatch.setattr(training, "limit_malloc", lambda: order.append("malloc"))
+    monkeypatch.setattr(training, "plan_workers", planned)
+    oocml.train("mlr", data, tmp_path / "run.zarr", **SERIAL)
+    assert order == ["malloc", "plan"]
