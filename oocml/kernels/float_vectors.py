@@ -59,6 +59,15 @@ class Floats:
     def __rtruediv__(self, other: float) -> Floats:
         return Floats(self.builder, self.builder.fdiv(self._of(other), self.value, flags=FLAGS))
 
+    def plus_product(self, x: Floats, y: Floats) -> Floats:
+        """self + x * y, in one rounding wherever the machine can: `+` and `*` leave it to the compiler which product
+        of two is rounded, and that depends on what surrounds them."""
+        kind = self.value.type
+        function = ir.FunctionType(kind, [kind] * 3)
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        fused = cgutils.get_or_insert_function(self.builder.module, function, name)
+        return Floats(self.builder, self.builder.call(fused, [x.value, y.value, self.value]))
+
     __radd__ = __add__
     __rmul__ = __mul__
 
@@ -92,7 +101,7 @@ class Floats:
         """0 outside the mask (None: nothing is)."""
         if mask is None:
             return self
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
+        zero = ir.Constant(self.value.type, [0.0] * self.lanes)
         return Floats(self.builder, self.builder.select(mask, self.value, zero))
 
     def sum(self) -> Any:

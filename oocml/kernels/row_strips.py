@@ -94,7 +94,8 @@ def weighted_rows(
 ) -> Any:
     """out[:n] = offset[c0:c0 + n] + the sum of data[e] W[indices[e], c0:c0 + n] over the entries start to stop."""
     del typingctx, c0, n, start, stop
-    if not (is_row(W, types.float32) and is_row(indices, types.int32) and is_row(data, types.float32)):
+    floats = all(is_row(kind, types.float32) for kind in (out, offset, W, data))
+    if not (floats and out.mutable and is_row(indices, types.int32)):
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -154,9 +155,8 @@ def step_rows(
 ) -> Any:
     """W[j, c0:c0 + n] = keep[f] W[j, c0:c0 + n] + scale[f] E[:n] for j = indices[start + f]; no j comes twice."""
     del typingctx, c0, n, start, stop
-    if not all(is_row(kind, types.float32) for kind in (W, E, keep, scale)) or not is_row(
-        indices, types.int32
-    ):
+    floats = all(is_row(kind, types.float32) for kind in (W, E, keep, scale))
+    if not (floats and W.mutable and is_row(indices, types.int32)):
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -174,7 +174,7 @@ def step_rows(
                 row = Row(context, builder, kinds[0], args[0], indices.number(f))
                 a, b = (every(builder, numbers.load(f), lanes) for numbers in (keep, scale))
                 for place, g in zip(at, held, strict=True):
-                    row.store((a * row.load(place, mask, lanes) + b * g).value, place, mask)
+                    row.store((b * g).plus_product(a, row.load(place, mask, lanes)).value, place, mask)
                 return carried
 
             over_steps(builder, builder.sub(stop, start), 1, [], stepped)

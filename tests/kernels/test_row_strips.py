@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
+from numba import TypingError, njit
 
 from oocml.kernels.row_strips import step_rows, weighted_rows
 
@@ -67,3 +67,36 @@ def test_what_is_not_finite_is_not_lost(value):
     weigh(out, ones, W, np.uint64(0), np.uint64(23), ids, ones, 0, 2)
     assert not np.isfinite(out[22])
     assert np.isfinite(out[:22]).all()
+
+
+@given(rows(), st.integers(0, 150))
+def test_a_column_steps_alike_wherever_blocks_of_columns_end(given_rows, cut):
+    W, c0, n, indices, start, stop, rng = given_rows
+    keep, scale = rng.normal(size=(2, 20)).astype(np.float32)
+    E = rng.normal(size=n).astype(np.float32)
+    cut, whole, parts = min(cut, n), W.copy(), W.copy()
+    step(whole, np.uint64(c0), np.uint64(n), E, indices, start, stop, keep, scale)
+    for lo, hi in ((0, cut), (cut, n)):
+        step(parts, np.uint64(c0 + lo), np.uint64(hi - lo), E[lo:hi], indices, start, stop, keep, scale)
+    assert np.array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("argument", range(6))
+def test_arrays_of_other_kinds_are_refused_when_compiling(argument):
+    ones = np.ones((3, 8), np.float32)
+    ids, place = np.arange(3, dtype=np.int32), np.uint64(0)
+    read_only = ones.copy()
+    read_only.flags.writeable = False
+    wide = {
+        0: (ones[0].astype(np.float64), ones[1], ones),
+        1: (ones[0], ones[1].astype(np.float64), ones),
+        2: (ones[0], ones[1, ::2], ones),
+        3: (read_only[0], ones[1], ones),
+        4: (ones[0], ones[1], ones.astype(np.float64)),
+    }
+    with pytest.raises(TypingError):
+        if argument in wide:
+            out, offset, W = wide[argument]
+            weigh(out, offset, W, place, np.uint64(4), ids, ones[2], 0, 3)
+        else:
+            step(read_only, place, np.uint64(4), ones[0], ids, 0, 3, ones[1], ones[2])
