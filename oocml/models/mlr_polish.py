@@ -2,7 +2,7 @@
 
 A tour, after epochs that ended with the class means taken out of W:
 
-    newton   tiles   gradient and Hessian diagonal | conjugate gradients per class | log-sum-exps of W + step V for
+    newton   tiles   gradient | conjugate gradients per class | log-sum-exps of W + step V for
                      several step lengths at once, into a cell array
     choose   rows    the log-sum-exps of all stripes joined: the exact loss of every step length
     mean     once    class mean of V
@@ -43,6 +43,8 @@ ENOUGH = 1e-4
 """A tour that gains less than this share of the objective is the last, unless more damping may help."""
 HOPELESS = 1000.0
 """Damping above which no step is expected to help."""
+LIKE_W = ("residual", "direction", "product")
+"""Arrays of a tour that have the size of W; V is another one."""
 
 
 def empty_line(problem: Problem, bounds: Any) -> Array:
@@ -65,9 +67,13 @@ def state() -> list[StateSpec]:
     ]
 
 
+def constants(problem: Problem) -> Mapping[str, Array]:
+    return {"mean_squares": (problem.feature_sumsq / problem.n_rows).astype(np.float32)}
+
+
 def solver(v: Visit) -> Solver:
-    names = ("diagonal", "residual", "direction", "product", "norms")
-    return Solver(v.col["V"], v.col["v0"], *(v.scratch[name] for name in names))
+    names = (*LIKE_W, "variances", "norms")
+    return Solver(v.col["V"], v.col["v0"], *(v.scratch[name] for name in names), v.constants["mean_squares"])
 
 
 def move(v: Visit) -> Mapping[str, Any]:
@@ -147,7 +153,7 @@ KERNELS: Mapping[str, Kernel] = {
 
 
 def newton_pass(problem: Problem, n_labelled: int, mu: float, step: float, v0_mean: float) -> Pass:
-    arrays = tuple(Scratch(name, (problem.n_features + 1, "cols")) for name in Solver._fields[2:6])
+    arrays = tuple(Scratch(name, (problem.n_features + 1, "cols")) for name in LIKE_W)
     return Pass(
         "newton",
         "tiles",
@@ -156,7 +162,7 @@ def newton_pass(problem: Problem, n_labelled: int, mu: float, step: float, v0_me
         writes=("W", "intercept", "V", "v0", "v_sum", "line"),
         data=True,
         sweeps=CG_STEPS + 2,
-        scratch=(*arrays, Scratch("norms", ("cols", 2), "float64")),
+        scratch=(*arrays, Scratch("variances", ("cols",)), Scratch("norms", ("cols", 2), "float64")),
         params={
             "l2": problem.settings["l2"],
             "fit_intercept": bool(problem.settings["fit_intercept"]),

@@ -47,15 +47,22 @@ class Setting:
         p = np.exp(X1 @ np.vstack([self.W, self.c])[:, k] + self.log_a[self.kept])
         return X1.T @ (X1 * (p * (1 - p))[:, None]) / self.n + np.diag(ridge)
 
+    def diagonal(self, k):
+        """What stands for the Hessian's diagonal."""
+        ridge = self.extended()[1]
+        p = np.exp(self.X @ self.W[:, k] + self.c[k] + self.log_a)[self.kept]
+        squares = np.append((self.X**2).mean(axis=0), 1)
+        return np.diag(squares * (p * (1 - p)).mean() + ridge)
+
     def block(self, lo=0, hi=None):
         return ClassBlock(np.ascontiguousarray(self.W[:, lo:hi]), self.c[lo:hi].copy(), lo)
 
     def solver(self, n_classes):
         D = self.X.shape[1]
-        arrays = [np.zeros((D + 1, n_classes), F32) for _ in range(4)]
-        return Solver(
-            np.zeros((D, n_classes), F32), np.zeros(n_classes, F32), *arrays, np.zeros((n_classes, 2))
-        )
+        V, residual, direction, product = (np.zeros((D + n, n_classes), F32) for n in (0, 1, 1, 1))
+        v0, variances = np.zeros((2, n_classes), F32)
+        norms, squares = np.zeros((n_classes, 2)), (self.X**2).mean(axis=0).astype(F32)
+        return Solver(V, v0, residual, direction, product, variances, norms, squares)
 
     def solve(self, mu, n_steps, tolerance=1e-6, fit_intercept=True, bounds=(0, 5)):
         solvers = []
@@ -95,8 +102,7 @@ def test_enough_steps_solve_every_class_newton_equation(mu):
     newton_gradient(s.rows, s.block(), s.log_a.astype(F32), F32(1 / s.n), start, work())
     newton_begin(s.W, F32(s.l2), F32(mu), True, start)
     for k in range(5):
-        H = s.hessian(k)
-        expected = np.linalg.solve(H + mu * np.diag(np.diag(H)), start.residual[:, k].astype(np.float64))
+        expected = np.linalg.solve(s.hessian(k) + mu * s.diagonal(k), start.residual[:, k].astype(np.float64))
         np.testing.assert_allclose(np.append(V[:, k], v0[k]), expected, rtol=2e-3, atol=2e-4)
     assert (solvers[0].norms[:, 0] < solvers[0].norms[:, 1] * 1e-8).all()
 
