@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oocml.config import parse_size
 from oocml.data.dataset import Dataset
 from oocml.engine.context import problem_of
@@ -300,6 +302,8 @@ def _tell(monitors: Sequence[Monitor], model: Model, problem: Problem) -> None:
 
 
 def _check_epochs(epochs: int | None) -> None:
+    if epochs is not None and not isinstance(epochs, int | np.integer):
+        raise UsageError(f"epochs is {epochs!r}; give a whole number, as in epochs=2")
     if epochs is not None and epochs < 1:
         raise UsageError(f"epochs is {epochs}; it must be at least 1")
 

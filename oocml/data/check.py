@@ -141,7 +141,11 @@ def _check_names(dataset: Dataset) -> None:
     labels = dataset.labels
     if labels is not None and not (labels[1:] > labels[:-1]).all():
         raise DamagedStore(f"{dataset.path}: labels are not in increasing order")
+    wanted = {"feature_names": ("columns", dataset.n_cols)}
+    if labels is not None:
+        wanted["label_names"] = ("labels", len(labels))
     for name in ("label_names", "row_names", "feature_names", "vocab"):
         n_names = sum(1 for _ in dataset.iter_names(name) or ())
-        if name == "feature_names" and n_names not in (0, dataset.n_cols):
-            raise DamagedStore(f"{dataset.path}: {n_names} columns have names, not {dataset.n_cols}")
+        what, n = wanted.get(name, ("", n_names))
+        if n_names not in (0, n):
+            raise DamagedStore(f"{dataset.path}: {n_names} {what} have names, not {n}")

@@ -58,7 +58,8 @@ def read_kind(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     except PermissionError as error:
         raise unreadable(error) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{here} is not an oocml store (no zarr.json with an 'oocml' attribute)") from None
+        hint = "; `oocml ingest` makes one of a file" if here.is_file() else ""
+        raise InputError(f"{here} is not an oocml store (no zarr.json of one){hint}") from None
 
 
 class Dataset:

@@ -28,7 +28,11 @@ def bad_line(part: Part, bad: BadLines, max_bad: int) -> InputError:
         with open(part.path, "rb") as file:
             file.seek(part.lo - 1)
             line += file.read(1) != b"\n"
-    more = f"; more than {max_bad} bad lines (--max-bad)" if max_bad else ""
+    more = (
+        f"; more than {max_bad} bad lines (--max-bad)"
+        if max_bad
+        else "; --max-bad N skips up to N such lines"
+    )
     return InputError(f"{part.path} {bad.unit} {line}: {bad.first_reason}{more}")
 
 

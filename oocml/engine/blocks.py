@@ -26,6 +26,7 @@ class TaskBlocks:
         self.context = context
         self.message = message
         self.result = TaskResult()
+        self._spares = {name: list(keys) for name, keys in message.spares.items()}
         self._refs = {
             name: dict(
                 zip(
@@ -74,7 +75,8 @@ class TaskBlocks:
         if message.setup.put_off and self._keep(name, index, message.out_stamp, block):
             self.result.put_off.setdefault(name, []).append(index)
             return
-        crc, n_bytes = ctx.arrays[name].write(ctx.chunks, index, message.out_stamp, block)
+        spares = self._spares.get(name)
+        crc, n_bytes = ctx.arrays[name].write(ctx.chunks, index, message.out_stamp, block, spares)
         usage.write_s += time.perf_counter() - start
         usage.write_bytes += n_bytes
         indices, crcs = self.result.written.setdefault(name, ([], []))
@@ -96,14 +98,15 @@ class TaskBlocks:
         ctx, message = self.context, self.message
         rng = np.random.default_rng(derive_seed(ctx.problem.seed, *message.seeds, p))
         order = rng.permutation(np.asarray(ctx.layout.panels(p))).tolist()
-        ahead = self._ask_for(order[0], now=True)
+        # the second is on its way while this thread reads the first; no third one is in memory
+        asked = [self._ask_for(panel, now=n == 0) for n, panel in enumerate(order[:2])]
         for position, panel in enumerate(order):
             start = time.perf_counter()
-            data, nnz, read = ahead()
+            data, nnz, read = asked.pop(0)()
             self.result.usage.read_s += time.perf_counter() - start
             self.result.usage.read_bytes += read
-            if position + 1 < len(order):
-                ahead = self._ask_for(order[position + 1])
+            if 0 < position < len(order) - 1:
+                asked.append(self._ask_for(order[position + 1]))
             yield panel, data, nnz
 
     def tile(self, p: int, q: int) -> tuple[Any, int]:

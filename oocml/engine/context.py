@@ -129,7 +129,8 @@ def problem_of(run: RunStore) -> Problem:
         **config["problem"],
         **features,
         labels=held.get("labels"),
-        settings=config["settings"],
+        # settings that came after the run was begun are at their defaults
+        settings={**load_model(run.model_reference).defaults(), **config["settings"]},
         seed=config["seed"],
         feature_ids=kept_numbers(run),  # type: ignore[arg-type]
         tile_nnz=held.get(TILE_NNZ),

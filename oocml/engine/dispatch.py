@@ -170,6 +170,7 @@ class Dispatcher:
             inputs=self.journal.inputs(work.pass_, task),
             out_stamp=self.journal.fresh_stamp(),
             epochs_done=len(self.journal.ledger.history),
+            spares=self.journal.spares(work.pass_, task),
         )
         self.journal.dispatched(message)
         self.executor.submit(message, worker)

@@ -26,7 +26,7 @@ from oocml.engine.messages import WorkerSetup
 from oocml.engine.replay import as_sent, mark, matches, send
 from oocml.engine.tile_start import make_tiles
 from oocml.errors import InputError, NonFinite
-from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Verdict, derive_seed
+from oocml.models.protocol import Epoch, Epochs, Final, Item, Pass, Program, Verdict, derive_seed
 from oocml.schedule.cost import Sizes
 from oocml.schedule.forecast import Forecast
 from oocml.schedule.plan import Plan
@@ -114,23 +114,31 @@ class Driver:
 
     def _train(self) -> None:
         ledger = self.journal.ledger
-        ledger.finished = False  # before the first commit: an extension that was begun is not finished
+        program = self.model.program(self.problem, tuple(ledger.segments))
+        item = self._replayed(program)  # before the first commit: what is refused changes nothing on disk
+        ledger.finished = False  # an extension that was begun is not finished
         self.journal.open()
         self._seconds_before = float(ledger.totals.get("seconds", 0.0))
-        program = self.model.program(self.problem, tuple(ledger.segments))
         if self.model.tiles:
             make_tiles(self.run, self.dispatcher.executor)
-        item = next(program, None)
-        for number, result in enumerate(list(ledger.results)):
-            self._check_replay(item, number, result)
-            item = send(program, as_sent(item, result))
-        self._epoch += len(ledger.epoch_parts)
         self._epoch_start = dict(ledger.totals)
         while item is not None:
             item = send(program, self._execute(item))
         ledger.finished = True
         self._tick()
         self.journal.close()
+
+    def _replayed(self, program: Program) -> Item | None:
+        """The item the program is at once it has been sent the results that the ledger has."""
+        ledger, item = self.journal.ledger, next(program, None)
+        for number, result in enumerate(list(ledger.results)):
+            self._check_replay(item, number, result)
+            item = send(program, as_sent(item, result))
+        under_way = item if isinstance(item, Pass) else item.pass_ if isinstance(item, Epochs) else None
+        if ledger.done and ledger.pass_name not in ("", under_way.name if under_way else ""):
+            raise self._changed(len(ledger.results))
+        self._epoch += len(ledger.epoch_parts)
+        return item
 
     @property
     def seconds(self) -> float:
@@ -143,16 +151,19 @@ class Driver:
 
     def _check_replay(self, item: Item | None, number: int, result: dict[str, Any]) -> None:
         if item is None or not matches(item, result):
-            raise InputError(
-                f"{self.run.path}: the model's program no longer yields what it did at step {number}; "
-                "it was changed since the run began; train again"
-            )
+            raise self._changed(number)
         if isinstance(item, Epoch):
             self._epoch = item.number
         elif isinstance(item, Epochs):
             self._epoch = item.ends(len(result["parts"]) - 1, result["parts"][-1]).number
         elif isinstance(item, Final):
             self._segment_start = self._epoch
+
+    def _changed(self, number: int) -> InputError:
+        return InputError(
+            f"{self.run.path}: the model's program no longer yields what it did at step {number}; it was changed since "
+            "the run began; finish it with the version that began it, or train again"
+        )
 
     def _execute(self, item: Item) -> Any:
         if isinstance(item, Pass):
@@ -199,7 +210,7 @@ class Driver:
 
     def _run(self, work: Work) -> float:
         """Run the tasks of a pass that are not done yet; returns when it began."""
-        self.journal.begin_pass()
+        self.journal.begin_pass(work.pass_)
         self._predict(work)
         start = self._begin(work)
         if self.schedule == "async" and self._flows(work.pass_):
@@ -236,7 +247,7 @@ class Driver:
 
     def _overlap(self, item: Epochs, works: Sequence[Work]) -> None:
         """Run epochs of a repeated pass without barriers between them."""
-        self.journal.begin_pass()
+        self.journal.begin_pass(works[0].pass_)
         for work in works:
             self._predict(work)
         start = self._begin(works[0])

@@ -233,7 +233,8 @@ def close(monitors: Iterable[Monitor]) -> None:
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON object: its fields under their names, and its type's name under ``event``."""
-    return {"event": type(event).__name__, **dataclasses.asdict(event)}
+    names = [field.name for field in dataclasses.fields(event)]
+    return {"event": type(event).__name__, **{name: getattr(event, name) for name in names}}
 
 
 def from_json(record: Mapping[str, Any]) -> Event:

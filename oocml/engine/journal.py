@@ -19,8 +19,10 @@ from oocml.engine.context import initial_block
 from oocml.engine.messages import BlockRefs, TaskMessage, TaskResult
 from oocml.errors import NonFinite
 from oocml.models.protocol import Pass, Problem, StateSpec
+from oocml.schedule.crew import SPARE_BLOCKS
 from oocml.schedule.layout import Layout, block_shape, stored_array
 from oocml.schedule.tasks import Task, blocks_of
+from oocml.store.arrays import write_blocks
 from oocml.store.cache import PinnedCache
 from oocml.store.chunks import LocalChunks
 from oocml.store.ledger import Ledger, write_ledger
@@ -28,6 +30,8 @@ from oocml.store.run import RunStore
 
 BATCHED_LEDGER_BYTES = 2**20
 BATCH_S = 0.25
+SPARED_BYTES = 2**20
+"""Of a chunk, at least, whose file is used again."""
 PUT_OFF_S = 1.0
 """Of blocks: the most that a kill may cost."""
 
@@ -57,6 +61,8 @@ class Journal:
             name: self._exported_blocks(run.read_ledger(name)) for name in self.ledger.kept
         }
         self._superseded: list[tuple[str, int, int]] = []
+        self._spares: dict[str, list[str]] = {name: [] for name in specs}
+        """Chunks of superseded blocks, whose files may be used again."""
         self._being_read: Counter[tuple[str, int, int]] = Counter()
         """Merged blocks that dispatches in flight may read, while others already supersede them."""
         self._ledger_bytes = 0
@@ -91,10 +97,10 @@ class Journal:
     def fresh_stamp(self) -> int:
         return next(self._stamps)
 
-    def begin_pass(self) -> None:
-        """Blocks written from here on belong to a new pass."""
+    def begin_pass(self, pass_: Pass) -> None:
+        """Blocks written from here on belong to a new pass, unless tasks of it are done already."""
         if not self.ledger.done:
-            self.ledger.pass_first_stamp = self.fresh_stamp()
+            self.ledger.pass_name, self.ledger.pass_first_stamp = pass_.name, self.fresh_stamp()
 
     def inputs(self, pass_: Pass, task: Task) -> dict[str, BlockRefs]:
         """The stamps a task must read: blocks its pass only writes start from their initial value."""
@@ -258,8 +264,31 @@ class Journal:
         kept = set().union(*self._kept.values())
         for name, index, stamp in self._superseded:
             if (name, index, stamp) not in kept and (name, index, stamp) not in self._being_read:
-                self.chunks.delete(self._keys(name, index, stamp))
+                self._discard(name, self._keys(name, index, stamp))
         self._superseded = [block for block in self._superseded if block in self._being_read]
+
+    def _discard(self, name: str, keys: list[str]) -> None:
+        """Remove the chunks of a superseded block, or keep their files to be used again."""
+        array, spares = self.arrays[name], self._spares[name]
+        if array.chunk_bytes >= SPARED_BYTES and len(spares) < SPARE_BLOCKS * len(keys):
+            spares += keys
+        else:
+            self.chunks.delete(keys)
+
+    def spares(self, pass_: Pass, task: Task) -> dict[str, tuple[str, ...]]:
+        """For a dispatch: chunks that nobody wants any more, as many as it writes. None is given away twice."""
+        given: dict[str, tuple[str, ...]] = {}
+        if self.held is not None:  # what is put off is written here, into these files
+            return given
+        for name in pass_.writes:
+            if not self._spares[name]:
+                continue
+            blocks = blocks_of(self.specs[name], task, self.layout, all_stripes=pass_.over == "rows")
+            wanted = sum(len(self._keys(name, index, 0)) for index in blocks)
+            left = max(0, len(self._spares[name]) - wanted)
+            given[name] = tuple(self._spares[name][left:])
+            del self._spares[name][left:]
+        return given
 
     @property
     def _least_interval_s(self) -> float:
@@ -270,6 +299,7 @@ class Journal:
 
     def _write_put_off(self) -> None:
         """Bring the blocks that the ledger is about to name to the disk."""
+        blocks = []
         for (name, index), stamp in self._put_off.items():
             assert self.held is not None
             block = self.held.get((name, index), stamp)
@@ -277,7 +307,9 @@ class Journal:
                 raise AssertionError(
                     f"block {index} of {name!r} (stamp {stamp}) was neither written nor kept"
                 )
-            crc, n_written = self.arrays[name].write(self.chunks, index, stamp, block)
+            blocks.append((self.arrays[name], index, stamp, block))
+        written = write_blocks(self.chunks, blocks, self._spares)
+        for (name, index), (crc, n_written) in zip(self._put_off, written, strict=True):
             self.ledger.crcs[name][index] = crc
             self.add(write_bytes=n_written)
         self._put_off.clear()

@@ -57,6 +57,8 @@ class TaskMessage:
     out_stamp: int
     epochs_done: int = 0
     """In the ledger, when it was dispatched."""
+    spares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Per state array, chunks that nobody wants any more: it may write into their files."""
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -93,14 +92,13 @@ class StateReader:
         """Raise `DamagedStore` unless all chunks of a block are there in their size."""
         spec = self.specs[name]
         array = stored_array(spec, self.layout, self.problem)
-        n_bytes = math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize
 
         def check(stamp: int, crc: int) -> None:
             del crc
             if stamp:
                 shape = block_shape(spec, self.layout, self.problem, index)
                 for key in array.keys(index, stamp, shape):
-                    self.chunks.check_size(key, n_bytes)
+                    self.chunks.check_size(key, array.chunk_bytes)
 
         self._at_ledger(name, index, check)
 

@@ -75,8 +75,9 @@ def mlr_shift_rows(rows, w_bar, log_a):
     # i=row, e=nonzero
     for i in range(len(rows.indptr) - 1):
         shift = _ZERO
-        for e in range(rows.indptr[i], rows.indptr[i + 1]):
-            shift += w_bar[rows.indices[e]] * rows.data[e]
+        # unsigned, as numba looks at each signed index for one from the end: 3 times as fast
+        for e in range(np.uint64(rows.indptr[i]), np.uint64(rows.indptr[i + 1])):
+            shift += w_bar[np.uint32(rows.indices[e])] * rows.data[e]
         log_a[i] += shift
 
 

@@ -74,7 +74,7 @@ def n_classes(problem: Problem) -> int:
 
 def ends_exact(problem: Problem) -> bool:
     """Whether the visits of a segment's last epoch make the objective exact."""
-    return problem.settings.get("exact_objective", True) and not problem.settings["polish"]
+    return problem.settings["exact_objective"] and not problem.settings["polish"]
 
 
 def class_block(v: Visit) -> ClassBlock:
@@ -200,7 +200,10 @@ class MLR:
         return tuple(specs)
 
     def constants(self, problem: Problem) -> Mapping[str, Array]:
-        return {"rates": feature_rates(problem)}
+        return {
+            "rates": feature_rates(problem),
+            **(mlr_polish.constants(problem) if problem.settings["polish"] else {}),
+        }
 
     def prepare(self, panel: Panel, problem: Problem, cols: Bounds) -> LabelledRows:
         n_rows = len(panel.X.indptr) - 1
@@ -303,7 +306,7 @@ class MLR:
                     break
             if exact:
                 yield Final(objective, extra={"loss": loss})
-            elif not problem.settings.get("exact_objective", True):
+            elif not problem.settings["exact_objective"]:
                 yield Final(None)
             else:
                 yield from self.finish_segment(problem, n_labelled, float(visited["squares"]))

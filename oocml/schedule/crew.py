@@ -9,6 +9,8 @@ TASKS_AT_ONCE = 2
 """Tasks a worker process has in memory at a time: one computes while the other reads or writes its blocks."""
 MOST_AT_ONCE = 3
 """Of a worker inside the driver's process: two compute."""
+SPARE_BLOCKS = 6
+"""Of a state array, at most, that are superseded and whose files wait to be used again."""
 
 
 class Crew(NamedTuple):

@@ -25,7 +25,7 @@ from oocml.schedule.affordable import (
     task_shares,
 )
 from oocml.schedule.cost import PanelSizes, PassCost, Sizes, merging_bytes, pass_cost, preparing_bytes
-from oocml.schedule.crew import MIB, TASKS_AT_ONCE, Crew, computing, crews
+from oocml.schedule.crew import MIB, SPARE_BLOCKS, TASKS_AT_ONCE, Crew, computing, crews
 from oocml.schedule.layout import Layout, n_blocks
 from oocml.schedule.panel_layout import UNPINNED, UPDATES_PER_S, Pins, largest_task
 from oocml.schedule.residency import Residency, choose_residency
@@ -311,13 +311,17 @@ def _pinned_bytes(panels: PanelSizes, cache: int) -> int:
 
 
 def _disk_bytes(sizes: Sizes, fixed: frozenset[str], n_tasks: int) -> int:
-    """What a run takes at its peak: what is exported also as a checkpoint, all else once, and twice where tasks are."""
+    """What a run takes at its peak: what is exported also as a checkpoint, all else once, and twice where tasks are.
+
+    Files of superseded blocks that wait to be used again are as many as the tasks that will.
+    """
     problem, total = sizes.problem, 0
+    n_replaced = max(n_tasks, SPARE_BLOCKS)
     for name, spec in sizes.specs.items():
         if name not in fixed:
             stored = sizes.stored_bytes(name)
             block = math.ceil(stored / max(1, n_blocks(spec, sizes.layout)))
-            total += stored + (stored if spec.export else min(stored, n_tasks * block))
+            total += stored + (stored if spec.export else min(stored, n_replaced * block))
     if sizes.tiles:
         total += KEPT_BYTES * problem.n_features
         if any(spec.export and spec.kind == "row" for spec in sizes.specs.values()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,18 +65,23 @@ class StoredArray:
             rows = math.ceil(rows / round_rows) * round_rows
         return (rows, *rest)
 
+    @property
+    def chunk_bytes(self) -> int:
+        return math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize
+
     def stored_bytes(self, shape: tuple[int, ...]) -> int:
         """Bytes on disk of a block of ``shape``, padding included."""
         n_chunks = math.prod(math.ceil(n / c) for n, c in zip(shape, self.chunk_shape, strict=True))
-        return n_chunks * math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize
+        return n_chunks * self.chunk_bytes
 
     def keys(self, index: int, stamp: int, shape: tuple[int, ...]) -> list[str]:
         """Keys of the chunks that cover a block of ``shape``."""
-        return [key for key, _ in self._chunks(index, stamp, shape)]
+        return [key for key, _ in self.chunks_of(index, stamp, shape)]
 
-    def _chunks(
+    def chunks_of(
         self, index: int, stamp: int, shape: tuple[int, ...]
     ) -> Iterator[tuple[str, tuple[slice, ...]]]:
+        """(key, part of the block) of each chunk."""
         if 0 in shape:
             return
         counts = [math.ceil(n / c) for n, c in zip(shape, self.chunk_shape, strict=True)]
@@ -87,29 +92,12 @@ class StoredArray:
             )
             yield f"state/{self.name}/c.{'.'.join(map(str, (index, stamp, *grid)))}", where
 
-    def write(self, chunks: Chunks, index: int, stamp: int, block: Array) -> tuple[int, int]:
-        """Store a block; returns its checksum and the bytes written."""
-        crc, n_bytes = self._identity_crc(index, stamp), 0
-        padding: dict[str, Array] = {}
-
-        def parts() -> Iterator[Part]:
-            nonlocal crc
-            for key, where in self._chunks(index, stamp, block.shape):
-                part = block[(*where, ...)]  # an array even of a scalar
-                if part.shape != self.chunk_shape or not part.flags.c_contiguous:
-                    padded = PADDED.take(self.chunk_shape, self.dtype)
-                    padded[...] = 0
-                    padded[tuple(slice(n) for n in part.shape)] = part
-                    part = padding[key] = padded
-                view = _bytes_of(part)
-                crc = crc32c.crc32c(view, crc)
-                yield key, view
-
-        for key, view in transfer(chunks.put, parts(), together=self._is_cut_whole(block)):
-            n_bytes += len(view)
-            if key in padding:
-                PADDED.give(padding.pop(key))
-        return crc, n_bytes
+    def write(
+        self, chunks: Chunks, index: int, stamp: int, block: Array, spares: list[str] | None = None
+    ) -> tuple[int, int]:
+        """Store a block, in files of ``spares`` (chunks of this array) where there are; returns its checksum and the
+        bytes written."""
+        return write_blocks(chunks, [(self, index, stamp, block)], {self.name: spares or []})[0]
 
     def read(
         self,
@@ -128,15 +116,15 @@ class StoredArray:
         buffers: deque[tuple[Array, Array]] = deque()
 
         def parts() -> Iterator[Part]:
-            for key, where in self._chunks(index, stamp, shape):
+            for key, where in self.chunks_of(index, stamp, shape):
                 part = buffer = block[(*where, ...)]
                 if part.shape != self.chunk_shape or not part.flags.c_contiguous:
                     buffer = aligned_empty(self.chunk_shape, self.dtype)
                 buffers.append((part, buffer))
                 yield key, _bytes_of(buffer)
 
-        got, n_bytes = self._identity_crc(index, stamp), 0
-        for _, view in transfer(chunks.read_into, parts(), together=self._is_cut_whole(block)):
+        got, n_bytes = self.identity_crc(index, stamp), 0
+        for _, view in transfer(chunks.read_into, parts(), together=self.is_cut_whole(block)):
             got = crc32c.crc32c(view, got)
             n_bytes += len(view)
             part, buffer = buffers.popleft()
@@ -148,14 +136,89 @@ class StoredArray:
             )
         return block, n_bytes
 
-    def _is_cut_whole(self, block: Array) -> bool:
+    def is_cut_whole(self, block: Array) -> bool:
         """Whether a block has several chunks, all but the last parts of its memory; others are padded."""
         several = block.shape[:1] > self.chunk_shape[:1]
         return several and block.flags.c_contiguous and block.shape[1:] == self.chunk_shape[1:]
 
-    def _identity_crc(self, index: int, stamp: int) -> int:
-        # the identity is part of the sum, so that a chunk in another's place is recognised
+    def identity_crc(self, index: int, stamp: int) -> int:
+        """What a block's checksum begins with, so that a chunk in another's place is recognised."""
         return crc32c.crc32c(f"{self.name}/{index}/{stamp}".encode())
+
+
+class _Write:
+    """A block that is being stored."""
+
+    def __init__(self, array: StoredArray, index: int, stamp: int, block: Array) -> None:
+        self.array, self.index, self.stamp, self.block = array, index, stamp, block
+        self.crc, self.n_bytes = array.identity_crc(index, stamp), 0
+        self._padding: dict[str, Array] = {}
+
+    @property
+    def is_one_chunk(self) -> bool:
+        """Whether the block fills one chunk and no more."""
+        return self.block.shape == self.array.chunk_shape and self.block.flags.c_contiguous
+
+    def parts(self) -> Iterator[Part]:
+        for key, where in self.array.chunks_of(self.index, self.stamp, self.block.shape):
+            part = self.block[(*where, ...)]  # an array even of a scalar
+            if part.shape != self.array.chunk_shape or not part.flags.c_contiguous:
+                padded = PADDED.take(self.array.chunk_shape, self.array.dtype)
+                padded[...] = 0
+                padded[tuple(slice(n) for n in part.shape)] = part
+                part = self._padding[key] = padded
+            view = _bytes_of(part)
+            self.crc = crc32c.crc32c(view, self.crc)
+            yield key, view
+
+    def moved(self, key: str, view: memoryview) -> None:
+        self.n_bytes += len(view)
+        if key in self._padding:
+            PADDED.give(self._padding.pop(key))
+
+
+def write_blocks(
+    chunks: Chunks,
+    blocks: Sequence[tuple[StoredArray, int, int, Array]],
+    spares: Mapping[str, list[str]],
+) -> list[tuple[int, int]]:
+    """Store (array, index, stamp, block)s; returns the checksum and the bytes written of each, in their order.
+
+    Blocks of one full chunk move together, and with a larger one: small files cost more than their bytes.
+
+    Parameters
+    ----------
+    spares
+        By array, keys of chunks that nobody wants any more; those whose files are used are taken from the lists.
+    """
+    writes = [_Write(*block) for block in blocks]
+    small = [write for write in writes if write.is_one_chunk]
+    large = [write for write in writes if not write.is_one_chunk]
+    first = large.pop(0) if large and large[0].array.is_cut_whole(large[0].block) else None
+    _write_together(chunks, small if first is None else [*small, first], spares)
+    for write in large:  # one by one: each may have a padded chunk
+        _write_together(chunks, [write], spares)
+    return [(write.crc, write.n_bytes) for write in writes]
+
+
+def _write_together(chunks: Chunks, writes: Sequence[_Write], spares: Mapping[str, list[str]]) -> None:
+    owners: deque[_Write] = deque()
+    spare_of: dict[str, str | None] = {}
+
+    def parts() -> Iterator[Part]:
+        for write in writes:
+            unused = spares.get(write.array.name)
+            for key, view in write.parts():
+                owners.append(write)
+                spare_of[key] = unused.pop() if unused else None
+                yield key, view
+
+    def put(key: str, view: memoryview) -> None:
+        chunks.put(key, view, spare_of[key])
+
+    together = len(writes) > 1 or any(write.array.is_cut_whole(write.block) for write in writes)
+    for key, view in transfer(put, parts(), together=together):
+        owners.popleft().moved(key, view)
 
 
 def _bytes_of(array: Array) -> memoryview:

@@ -41,6 +41,8 @@ class Ledger:
     """No driver of this run has used this stamp or a later one."""
     results: list[Any] = field(default_factory=list)
     """What the program was sent so far: reduced parts of finished passes and verdicts of finished epochs."""
+    pass_name: str = ""
+    """Of the current pass."""
     pass_first_stamp: int = 1
     """Blocks with this stamp or a later one were written by the current pass."""
     done: dict[int, Any] = field(default_factory=dict)

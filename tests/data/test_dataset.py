@@ -201,6 +201,13 @@ def test_names_that_are_no_text_are_found(labelled, tmp_path):
     assert "label_names is damaged" in Dataset.open(labelled).problem(deep=True)
 
 
+def test_labels_without_names_beside_some_with_are_found(tmp_path):
+    writer = DatasetWriter(tmp_path / "d.zarr", n_cols=9, label_kind="number")
+    writer.write_panel(0, panel_of(range(3), np.array([7.0, 9.0, 7.0])))
+    path = writer.finish(n_panels=1, labels=[7, 9], label_names=["seven"])
+    assert "1 labels have names, not 2" in Dataset.open(path).problem(deep=True)
+
+
 def test_missing_panel_is_found(path, tmp_path):
     (tmp_path / "d.zarr/panels/2/X/data/zarr.json").unlink()
     assert "panels/2/X/data" in Dataset.open(path).info()["problem"]

@@ -271,7 +271,8 @@ def test_a_bad_line_is_named_and_leaves_nothing(tmp_path, small, packed, at):
     path.write_bytes(gzip.compress("".join(text).encode()) if packed else "".join(text).encode())
     with pytest.raises(InputError) as error:
         ingest("libsvm", path, tmp_path / "x.zarr", workers=2)
-    assert str(error.value) == f"{path} line {at + 1}: value 'x' is not a finite number"
+    told = f"{path} line {at + 1}: value 'x' is not a finite number; --max-bad N skips up to N such lines"
+    assert str(error.value) == told
     assert os.listdir(tmp_path) == ["x.svm"]
 
 

@@ -53,9 +53,11 @@ class FaultyDisk:
             raise write_failed(OSError(errno.ENOSPC, "No space left on device"), Path(what))
         raise OocmlError(f"cannot do {what}: the disk has a fault")
 
-    def _torn(self, path: Path, what: str, record: bytes) -> None:
-        """Half of a temporary file is there; an error removes it again as the store would."""
-        with open(path, "wb") as file:
+    def _torn(self, path: Path, what: str, record: bytes, spare: Path | None = None) -> None:
+        """Half of a temporary file is there, or over that of a spare; an error removes it again as the store would."""
+        if spare is not None:
+            spare.rename(path)
+        with open(path, "wb" if spare is None else "r+b") as file:
             file.write(record[: len(record) // 2])
         try:
             self.moment(f"{what} half done")
@@ -64,7 +66,10 @@ class FaultyDisk:
         except OocmlError:
             path.unlink()
             raise
-        path.unlink()
+        if spare is None:
+            path.unlink()
+        else:
+            path.rename(spare)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[FaultyDisk]:
@@ -73,10 +78,14 @@ class FaultyDisk:
             put, read_into, delete = LocalChunks.put, LocalChunks.read_into, LocalChunks.delete
             write_ledger = ledger_module.write_ledger
 
-            def faulty_put(chunks: LocalChunks, key: str, buffer: memoryview) -> None:
+            def faulty_put(
+                chunks: LocalChunks, key: str, buffer: memoryview, spare: str | None = None
+            ) -> None:
                 self.moment(f"put {key}")
-                self._torn(chunks.root / f"{key}.1-{len(self.log)}.partial", f"put {key}", bytes(buffer))
-                put(chunks, key, buffer)
+                partial = chunks.root / f"{key}.1-{len(self.log)}.partial"
+                given = None if spare is None else chunks.root / spare
+                self._torn(partial, f"put {key}" + " again" * (spare is not None), bytes(buffer), given)
+                put(chunks, key, buffer, spare)
                 self.moment(f"after put {key}")
 
             def faulty_read(chunks: LocalChunks, key: str, buffer: memoryview) -> None:
@@ -95,6 +104,9 @@ class FaultyDisk:
                 self.moment(f"after ledger {path.name}")
                 return size
 
+            # files are used again however small they are, and some are removed
+            patch.setattr(journal, "SPARED_BYTES", 1)
+            patch.setattr(journal, "SPARE_BLOCKS", 2)
             patch.setattr(LocalChunks, "put", faulty_put)
             patch.setattr(LocalChunks, "read_into", faulty_read)
             patch.setattr(LocalChunks, "delete", faulty_delete)

@@ -9,6 +9,7 @@ from oocml.engine import context
 from oocml.engine.context import initial_block
 from oocml.models.registry import load_model
 from oocml.schedule.layout import Layout, n_blocks
+from tests.engine.toys import TOY
 from tests.models.test_contract import CASES, Case
 from tests.models.tiled import begin
 
@@ -32,3 +33,11 @@ def test_initial_blocks_are_the_same_in_however_many_parts_they_are_filled(case:
     monkeypatch.setattr(context, "INITIAL_BYTES", 13)
     for one, other in zip(whole, blocks(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_settings_that_a_run_was_begun_without_are_at_their_defaults(new_run):
+    run = new_run(reference=TOY).run
+    settings = dict(run.config["settings"])
+    name, given = settings.popitem()
+    run.config["settings"] = settings
+    assert context.problem_of(run).settings == {**settings, name: given}

@@ -116,7 +116,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = Journal(self.run, SPECS, LAYOUT, PROBLEM, durable=False)  # type: ignore[arg-type]
         self.journal.chunks = self.run.chunks  # type: ignore[assignment]
         self.journal.open()
-        self.journal.begin_pass()
+        self.journal.begin_pass(PASS)
 
     def fresh(self) -> int:
         stamp = self.journal.fresh_stamp()
@@ -207,7 +207,7 @@ class JournalMachine(RuleBasedStateMachine):
         result = self.journal.end_pass(PASS)
         assert result == {}, "what was merged is no result"
         assert len(self.journal.ledger.results) == self.n_results
-        self.journal.begin_pass()
+        self.journal.begin_pass(PASS)
 
     @precondition(lambda self: not self.flying)
     @rule()
@@ -290,7 +290,7 @@ def test_parts_and_deltas_are_added_in_the_order_of_tasks_however_they_end(tmp_p
     journal = Journal(run, SPECS, LAYOUT, PROBLEM, durable=False)  # type: ignore[arg-type]
     journal.chunks = run.chunks  # type: ignore[assignment]
     journal.open()
-    journal.begin_pass()
+    journal.begin_pass(PASS)
     parts = [1e16, -1e16, 1.0]  # any other order gives something else
     for number in order:
         message = SimpleNamespace(task=tile(number), out_stamp=journal.fresh_stamp(), pass_=PASS)

@@ -58,6 +58,14 @@ def test_blocks_that_are_put_off_change_no_bit(new_run, monkeypatch):
         assert chunk_files(again.run) == named_files(again.run)
 
 
+def test_files_that_may_be_used_again_do_not_pile_up(new_run, monkeypatch):
+    monkeypatch.setattr("oocml.engine.journal.PUT_OFF_S", 0.0)
+    monkeypatch.setattr("oocml.engine.journal.SPARED_BYTES", 1)
+    toy, counts = new_run(**{**SHAPE, "epochs": 6}), []
+    drive(toy, monitors=[lambda event: counts.append(len(chunk_files(toy.run)))])
+    assert max(counts) <= 2 * len(named_files(toy.run)) + 4, "a current file and a spare one of each"
+
+
 def test_what_was_put_off_is_lost_with_the_task_that_spoiled_it(new_run, monkeypatch):
     plain, toy = new_run(**SHAPE), new_run(**SHAPE)
     drive(plain)

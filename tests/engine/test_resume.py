@@ -9,7 +9,8 @@ import pytest
 
 from oocml.engine.judging import Validation
 from oocml.engine.outputs import RunArrays
-from oocml.errors import OocmlError
+from oocml.errors import InputError, OocmlError
+from oocml.store.ledger import write_ledger
 from oocml.store.run import RunStore
 from tests.engine.faulty_disk import FaultyDisk, Killed
 from tests.engine.toys import (
@@ -148,7 +149,7 @@ def test_a_ledger_written_in_batches_changes_no_bit(case, monkeypatch):
     toy = case.new()
     train(toy)
     assert fingerprint(toy.run) == case.undisturbed
-    for at in range(7, 200, 93):
+    for at in range(7, 160, 71):
         toy = case.new()
         strike(toy, at, "kill")
         train(toy)
@@ -179,3 +180,32 @@ def test_an_extension_is_added_once_or_not_at_all(new_run, at):
         drive(toy, more_epochs=1)
     ledger = toy.run.read_ledger()
     assert (ledger.segments, ledger.finished) in (([1], True), ([1, 1], False))
+
+
+def test_a_program_that_was_changed_is_refused_with_nothing_changed(new_run):
+    toy = new_run(epochs=1)
+    drive(toy)
+    ledger = toy.run.read_ledger()
+    next(result for result in ledger.results if "pass" in result)["pass"] = "another"
+    write_ledger(toy.run.ledger_path, ledger)
+    before = toy.run.ledger_path.read_bytes()
+    with pytest.raises(InputError, match="no longer yields what it did at step 0"):
+        drive(toy, more_epochs=3)
+    assert toy.run.ledger_path.read_bytes() == before
+
+
+def test_tasks_of_another_pass_are_not_taken_for_those_of_this_one(new_run):
+    toy = new_run(**SHAPES["toy"])
+    for at in range(20, 200):
+        with FaultyDisk(at, "kill").installed(), pytest.raises(Killed):
+            drive(toy)
+        if toy.run.read_ledger().done:
+            break
+    ledger = toy.run.read_ledger()
+    assert ledger.pass_name
+    ledger.pass_name = "another"
+    write_ledger(toy.run.ledger_path, ledger)
+    before = toy.run.ledger_path.read_bytes()
+    with pytest.raises(InputError, match="no longer yields"):
+        drive(toy)
+    assert toy.run.ledger_path.read_bytes() == before

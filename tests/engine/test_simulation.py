@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oocml.engine import journal as journal_module
 from oocml.engine import task as task_module
 from oocml.engine.context import RunContext, forget_context, run_context
 from oocml.engine.driver import Driver
@@ -32,7 +33,7 @@ from tests.engine.faulty_disk import Killed
 from tests.engine.toys import OTHER, TILES, TOY, ToyRun
 from tests.store.memory import MemoryChunks
 
-Put = tuple[str, bytes]
+Put = tuple[str, bytes, str | None]
 
 
 class HeldBack:
@@ -43,8 +44,8 @@ class HeldBack:
         self.read_into = disk.read_into
         self.puts: list[Put] = []
 
-    def put(self, key: str, buffer: memoryview) -> None:
-        self.puts.append((key, bytes(buffer)))
+    def put(self, key: str, buffer: memoryview, spare: str | None = None) -> None:
+        self.puts.append((key, bytes(buffer), spare))
 
 
 class Execution:
@@ -232,6 +233,8 @@ def one_setup(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def simulate(seed: int, toy: ToyRun, first_ledger: bytes, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Train to the end under a new driver each time one is killed; what the disk says then."""
     rng, disk, zombies = random.Random(seed), MemoryChunks(), []
+    patch.setattr(journal_module, "SPARED_BYTES", rng.choice([1, 2**20]))
+    patch.setattr(journal_module, "SPARE_BLOCKS", rng.randint(1, 4))
     toy.run.ledger_path.write_bytes(first_ledger)
     for _ in range(50):
         driver = Driver(toy.run, toy.plan, None)  # type: ignore[arg-type]

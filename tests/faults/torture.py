@@ -33,7 +33,8 @@ from oocml.store.ledger import Ledger, read_ledger
 from tests.replay import replayed
 
 ROOT = Path(__file__).resolve().parents[2]
-STUCK_S = 100.0
+STUCK_S = 150.0
+"""Longer than a driver waits for workers."""
 
 
 @dataclasses.dataclass

@@ -173,22 +173,26 @@ class Stop:
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "lc"])
-def test_interrupted_runs_end_with_the_same_bits(stored, tmp_path, solver):
+@pytest.mark.parametrize(
+    "settings",
+    [{"solver": "lbfgs"}, {"solver": "lc"}, {}, {"polish": 2}, {"exact_objective": False}],
+    ids=["lbfgs", "lc", "ds", "polish", "without the exact objective"],
+)
+def test_interrupted_runs_end_with_the_same_bits(stored, tmp_path, settings):
     options = {
         "epochs": 5,
         "schedule": "serial",
-        "settings": {"solver": solver, "l2": 1e-2},
+        "settings": {"l2": 1e-2, **settings},
         "row_blocks": 3,
         "col_blocks": 4,
     }
     straight = api.train("mlr", stored, tmp_path / "straight.zarr", **options)
     path = tmp_path / "stopped.zarr"
     with pytest.raises(KeyboardInterrupt):
-        api.train("mlr", stored, path, monitors=[Stop(4)], **options)
-    while True:
+        api.train("mlr", stored, path, monitors=[Stop(1)], **options)
+    while True:  # after every pass once
         try:
-            resumed = api.resume(path, schedule="serial", monitors=[Stop(7)])
+            resumed = api.resume(path, schedule="serial", monitors=[Stop(1)])
             break
         except KeyboardInterrupt:
             pass

@@ -18,7 +18,9 @@ class MemoryChunks:
             raise DamagedStore(f"no {key}")
         buffer[:] = self.files[key]
 
-    def put(self, key: str, buffer: memoryview | bytes) -> None:
+    def put(self, key: str, buffer: memoryview | bytes, spare: str | None = None) -> None:
+        if spare is not None:
+            self.files.pop(spare, None)
         found = self.files.setdefault(key, bytes(buffer))
         assert found == bytes(buffer), f"{key} was written twice, differently"
 

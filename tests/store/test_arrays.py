@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from oocml.errors import DamagedStore
 from oocml.store import arrays as module
-from oocml.store.arrays import CHUNK_BYTES, StoredArray
+from oocml.store.arrays import CHUNK_BYTES, StoredArray, write_blocks
 from oocml.store.chunks import LocalChunks
 from oocml.store.run import _create_state_array
 from tests.store.memory import MemoryChunks
@@ -52,6 +54,33 @@ def test_a_block_comes_back_as_it_was_stored(array_and_shape, chunk_bytes, page_
         assert np.array_equal(found, block)
         assert n_read == n_written == array.stored_bytes(shape) == sum(map(len, chunks.files.values()))
         assert sorted(array.keys(2, 5, shape)) == sorted(chunks.files)
+
+
+@given(
+    several=st.lists(arrays_and_shapes(), max_size=6),
+    chunk_bytes=st.sampled_from([1, 16, 100, 2**20]),
+)
+def test_blocks_written_together_are_stored_as_each_by_itself(several, chunk_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+        blocks = []
+        for n, (array, shape) in enumerate(several):
+            blocks.append((replace(array, name=f"a{n}"), n % 3, 5 + n, random_block(shape, array.dtype, n)))
+        together, apart = MemoryChunks(), MemoryChunks()
+        spares = {
+            array.name: [f"{array.name}/{s}" for s in range(n % 4)] for n, (array, *_) in enumerate(blocks)
+        }
+        for key in itertools.chain(*spares.values()):
+            together.put(key, b"")
+        n_spares = len(together.files)
+        crcs = write_blocks(together, blocks, spares)
+        left = set(itertools.chain(*spares.values()))
+        assert crcs == [array.write(apart, *block) for array, *block in blocks]
+        assert together.files == {**apart.files, **dict.fromkeys(left, b"")}
+        assert n_spares - len(left) == sum(
+            min(n % 4, len(array.keys(index, stamp, block.shape)))
+            for n, (array, index, stamp, block) in enumerate(blocks)
+        )
 
 
 @pytest.mark.parametrize("order", ["F", "strided"])

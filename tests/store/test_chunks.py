@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from oocml.errors import DamagedStore, InputError, OocmlError
+from oocml.errors import DamagedStore, DoesNotFit, InputError, OocmlError
 from oocml.store import chunks as module
 from oocml.store.buffers import aligned_empty
 from oocml.store.chunks import LocalChunks, require_hard_links
@@ -105,7 +105,52 @@ def test_a_failed_write_says_why_and_leaves_nothing(tmp_path, monkeypatch, funct
         with pytest.raises(OocmlError, match=said) as caught:
             LocalChunks(tmp_path, durable=True).put("c.1", view(filled(100)))
     assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, DoesNotFit) == (error is FULL)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("n_bytes", [100, 2**20])
+def test_a_spare_gives_its_file(tmp_path, n_bytes):
+    chunks = LocalChunks(tmp_path)
+    chunks.put("c.1", view(filled(n_bytes)))
+    inode = (tmp_path / "c.1").stat().st_ino
+    second = filled(n_bytes)[::-1].copy()
+    chunks.put("c.2", view(second), "c.1")
+    assert os.listdir(tmp_path) == ["c.2"]
+    assert (tmp_path / "c.2").stat().st_ino == inode
+    assert np.array_equal(read(chunks, "c.2", n_bytes), second)
+
+
+def test_a_spare_that_cannot_be_used_is_not_needed(tmp_path):
+    chunks = LocalChunks(tmp_path)
+    chunks.put("smaller", view(filled(50)))
+    chunks.put("copied", view(filled(100)))
+    os.link(tmp_path / "copied", tmp_path / "backup")
+    new = filled(100)[::-1].copy()
+    for spare in ("missing", "smaller", "copied"):
+        chunks.put(f"c.{spare}", view(new), spare)
+        assert np.array_equal(read(chunks, f"c.{spare}", 100), new)
+    assert np.array_equal(read(chunks, "backup", 100), filled(100)), "a copy by hard links keeps what it has"
+    assert sorted(os.listdir(tmp_path)) == ["backup", "c.copied", "c.missing", "c.smaller"]
+
+
+def test_a_failed_write_over_a_spare_leaves_neither(tmp_path, monkeypatch):
+    chunks = LocalChunks(tmp_path)
+    chunks.put("c.1", view(filled(100)))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, buffer: (_ for _ in ()).throw(STRANGE))
+        with pytest.raises(OocmlError, match="Input/output error"):
+            chunks.put("c.2", view(filled(100)), "c.1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_first_writer_of_a_key_wins_with_a_spare_too(tmp_path):
+    chunks, first = LocalChunks(tmp_path), filled(100)
+    chunks.put("c.1", view(filled(100)))
+    chunks.put("c.2", view(first))
+    chunks.put("c.2", view(first[::-1].copy()), "c.1")
+    assert np.array_equal(read(chunks, "c.2", 100), first)
+    assert os.listdir(tmp_path) == ["c.2"]
 
 
 @pytest.mark.parametrize("n_bytes", [10_000, 2**20])
