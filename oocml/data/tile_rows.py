@@ -75,6 +75,7 @@ def write_row_block(partial: str, dataset_path: str, p: int, folder: Path) -> tu
         count_blocks(X.indices, order.lookup, order.col_bounds, nnz)
         widest = max(widest, count_type(X.indptr).itemsize)
         n_rows += len(X.indptr) - 1
+        del X  # before the next one is read
     arrays = block_arrays(str(folder), n_rows * n_blocks, int(nnz.sum()), widest)
     group = zarr.open_group(str(folder), mode="w")
     for array in arrays:
@@ -106,4 +107,6 @@ def _write_entries(
                     crcs[q][n] = crc32c.crc32c(values.view(np.uint8).data, crcs[q][n])
                 starts[q] += len(indices)
             row += len(X.indptr) - 1
+            del X, cut, counts, indices, data, values  # before the next panel is read
+        del panel
     return crcs
