@@ -21,7 +21,8 @@ from typing import Any
 import dask
 import distributed.utils
 import threadpoolctl
-from distributed import Client, LocalCluster, Scheduler, Worker, WorkerPlugin, get_client
+from distributed import Client, LocalCluster, Scheduler, Status, Worker, WorkerPlugin, get_client
+from tornado.ioloop import PeriodicCallback
 
 from oocml.engine.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, limit_malloc
 from oocml.engine.rehearsal import rehearse
@@ -55,6 +56,8 @@ _here = threading.Lock()
 """Held by the training whose worker is in this process: settings and limits of threads are the process's."""
 JOIN_S = 30.0
 """How long a cluster of the caller's own may be without its first worker."""
+REPLACE_S = 1.0
+"""Between two looks for workers that nobody restarts any more."""
 PR_SET_PDEATHSIG = 1
 """From Linux's ``sys/prctl.h``."""
 SETTINGS = {
@@ -129,7 +132,8 @@ def _worker_processes(n_workers: int, reference: str, settings: Settings) -> Ite
         Client(cluster, set_as_default=False) as client,
     ):
         client.register_plugin(DieWithParent())
-        yield client
+        with _lost_workers_replaced(cluster):
+            yield client
 
 
 def _cluster(n_workers: int, folder: str, **workers: Any) -> LocalCluster:
@@ -145,6 +149,27 @@ def _cluster(n_workers: int, folder: str, **workers: Any) -> LocalCluster:
             silence_logs=50,
             scheduler_kwargs={"extensions": {"spans": NoSpans}},
         )
+
+
+@contextlib.contextmanager
+def _lost_workers_replaced(cluster: LocalCluster) -> Iterator[None]:
+    """Start workers anew that Dask has given up: those that were not back 15 s after they died."""
+
+    async def replace() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+        if cluster.status is Status.running and len(cluster.workers) < len(cluster.worker_spec):
+            # one that does not start either is tried again; if none ever does, the driver tells of it
+            with contextlib.suppress(Exception):
+                await cluster
+
+    looks = PeriodicCallback(replace, 1000 * REPLACE_S)
+    cluster.loop.add_callback(looks.start)
+    try:
+        yield
+    finally:
+        cluster.loop.add_callback(looks.stop)
 
 
 class NoSpans:

@@ -2,7 +2,10 @@
 
 import contextlib
 import gc
+import os
+import signal
 import socket
+import time
 import urllib.request
 import warnings
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ from typing import Any
 import dask
 import psutil
 import pytest
+from distributed import Status
 
 import oocml
 from oocml.engine import cluster
@@ -84,3 +88,21 @@ def test_hosts_are_planned_for_the_fullest_of_them():
     info = {"workers": {address: {"host": host} for address, host in hosts.items()}}
     client = SimpleNamespace(wait_for_workers=lambda n, timeout: None, scheduler_info=lambda n_workers: info)
     assert cluster.workers_per_host(client) == 2  # type: ignore[arg-type]
+
+
+def test_a_worker_that_dask_gives_up_is_replaced():
+    """It does so where a worker is not back within some time: 15 s, here at once."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),
+        cluster.local_client(2, "poly", dict(load_model("poly").defaults())) as client,
+    ):
+        workers, until = client.cluster.workers, time.monotonic() + 60
+        for name in (0, 1, 1):  # the last one is itself a replacement
+            nanny = workers[name]
+            os.kill(nanny.pid, signal.SIGKILL)
+            while workers.get(name) in (None, nanny) or workers[name].status is not Status.running:
+                assert time.monotonic() < until, "no worker took its place"
+                time.sleep(0.01)
+            assert nanny.status in (Status.closing, Status.closed)
+        client.wait_for_workers(2, timeout=30)
+        assert sorted(client.run(os.getpid).values()) == sorted(nanny.pid for nanny in workers.values())
