@@ -59,8 +59,10 @@ def test_the_bound_never_falls_in_fifty_epochs_on_real_data(digits, esvi, arithm
     assert values[-1] < values[1] - 1
 
 
-def test_batch_inference_from_where_esvi_ends_gains_next_to_nothing(esvi, digits):
-    run = training(digits, inference="vi").run(1)
+def test_batch_inference_from_where_esvi_ends_gains_next_to_nothing(digits):
+    """In float64: in float32 the two differ by 2e-6 in rounding alone, on some machines."""
+    esvi = training(digits, batch_rows=256, sub_epoch_width=1, arithmetic="float64").run(50)
+    run = training(digits, inference="vi", arithmetic="float64").run(1)
     for (name, _, q), block in run.state.items():
         if name in gmm_exports.PARAMETERS:
             block[...] = esvi.joined(name)[run.cols[q].lo : run.cols[q].hi]
@@ -70,7 +72,7 @@ def test_batch_inference_from_where_esvi_ends_gains_next_to_nothing(esvi, digits
             found = run.run_pass(pass_)
         settled = run.run_pass(gmm_exports.settle_pass(run.problem))
     reached, ended = negative_bound(run.problem, found, settled, units), esvi.finals[0].objective
-    assert -1e-6 * abs(ended) < ended - reached < 1e-3 * abs(ended)
+    assert -1e-8 * abs(ended) < ended - reached < 1e-3 * abs(ended)
 
 
 @pytest.mark.parametrize("settings", [{"store_z": True}, {"inference": "subset", "n_groups": 3}])
