@@ -23,8 +23,8 @@ from oocml.kernels import csv_table
 SEPARATORS = (b"\t", b",", b";")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 REASONS = {
-    csv_table.BAD_VALUE: "value {!r} is not a finite number",
-    csv_table.OUT_OF_RANGE: "value {!r} is out of range",
+    csv_table.BAD_VALUE: "value {!r} of {} is not a finite number",
+    csv_table.OUT_OF_RANGE: "value {!r} of {} is out of range",
     csv_table.OPEN_QUOTE: "the quote before {!r} has no end in this line",
     csv_table.AFTER_QUOTE: "there is more after the quoted field {!r}",
 }
@@ -199,4 +199,13 @@ def _reason(problem: int, lo: int, hi: int, text: BytesArray, layout: TableLayou
         return f"there are {lo} fields, not {layout.n_fields} as in the first line"
     if problem == csv_table.EMPTY:
         return f"field {lo} is empty"
-    return REASONS[problem].format(text[lo : min(hi, lo + 40)].tobytes().decode("utf-8", "replace"))
+    value = text[lo : min(hi, lo + 40)].tobytes().decode("utf-8", "replace")
+    return REASONS[problem].format(value, _column(lo, hi, text, layout))
+
+
+def _column(lo: int, hi: int, text: BytesArray, layout: TableLayout) -> str:
+    """What a user calls the column whose field is ``text[lo:hi]``."""
+    before = text[max(0, lo - LINE_BYTES) : lo].tobytes().rpartition(b"\n")[2]
+    field = len(_fields(before + text[lo:hi].tobytes(), layout.sep))
+    name = layout.names[field - 1] if field <= len(layout.names) else None
+    return f"column {field}" + (f" ({name})" if name else "")
